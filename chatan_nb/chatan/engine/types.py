@@ -1,0 +1,172 @@
+"""The type of a column: what its values are, how it widens, and which value fits no more."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_INT64 = range(-(2**63), 2**63)
+
+
+class ColumnType:
+    """What a column's values are; it begins unknown and widens from int to float.
+
+    ``fixed`` is the type that an annotation promised: values are made to fit it, or fail.
+
+    >>> column = ColumnType()
+    >>> [column.fit(value) for value in (1, None, 2.5, 3)]
+    [1, None, 2.5, 3.0]
+    >>> column.arrow
+    DataType(double)
+    """
+
+    __slots__ = ("_fixed", "_python", "arrow")
+
+    def __init__(self, fixed: pa.DataType | None = None) -> None:
+        self.arrow: pa.DataType | None = fixed
+        self._fixed = fixed is not None
+        self._python: type | None = None if fixed is None else _python_of(fixed)
+
+    def fit(self, value: Any) -> Any:
+        """The value as the column holds it.
+
+        Raises
+        ------
+        ValueError
+            If the value fits no more; the message says what the column holds.
+        """
+        kind = type(value)
+        if kind is self._python:
+            if kind is int and value not in _INT64:
+                raise ValueError(f"{value} is beyond 64 bits; return it as text")
+            return value
+        if value is None:
+            return None
+        return self._fit_slowly(value)
+
+    def _fit_slowly(self, value: Any) -> Any:
+        import pyarrow as pa
+
+        try:
+            if self._fixed:
+                return pa.scalar(value, self.arrow).as_py()
+            found = pa.scalar(value).type
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+            raise ValueError(f"{_shown(value)}: {_clean(error)}") from None
+        except OverflowError:
+            raise ValueError(f"{_shown(value)} is beyond 64 bits; return it as text") from None
+        try:
+            wider = found if self.arrow is None else joined(self.arrow, found)
+        except ValueError as error:
+            raise ValueError(f"{_shown(value)}: {error}") from None
+        if wider != self.arrow:
+            self.arrow, self._python = wider, _python_of(wider)
+        return float(value) if self._python is float and type(value) is int else value
+
+
+def _python_of(kind: pa.DataType) -> type | None:
+    """The Python type whose values need no closer look in a column of this type."""
+    return {"string": str, "int64": int, "double": float, "bool": bool}.get(str(kind))
+
+
+def joined(held: pa.DataType, found: pa.DataType) -> pa.DataType:
+    """The type that holds both: ints widen to floats, structures take all fields.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    import pyarrow as pa
+
+    schemas = [pa.schema({"it": held}), pa.schema({"it": found})]
+    try:
+        return pa.unify_schemas(schemas, promote_options="permissive").field("it").type
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        raise ValueError(f"it is {found}, but the column holds {held}") from None
+
+
+def plain(value: Any) -> Any:
+    """What a function gave, as plain Python values that a table can hold.
+
+    numpy and pandas scalars and arrays, enums, dataclasses, pydantic models, tuples and sets
+    become what they stand for; pandas' missing values become ``None``.
+    """
+    kind = type(value)
+    if value is None or kind in {str, int, float, bool, bytes}:
+        if kind is str and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(f"text with a lone surrogate at {error.start} cannot be stored") from None
+        return value
+    if kind.__module__.startswith("pandas.") and kind.__name__ in {"NAType", "NaTType"}:
+        return None
+    if isinstance(value, enum.Enum):
+        return plain(value.value)
+    if isinstance(value, str):
+        return plain(str(value))
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain(dataclasses.asdict(value))
+    if callable(dump := getattr(value, "model_dump", None)):
+        return plain(dump(mode="json"))
+    if callable(convert := getattr(value, "to_pydatetime", None)):
+        return convert(warn=False) if kind.__name__ == "Timestamp" else convert()
+    for name in ("tolist", "item"):
+        if callable(convert := getattr(value, name, None)):
+            return plain(convert())
+    if isinstance(value, datetime.date | datetime.time | datetime.timedelta | decimal.Decimal):
+        return value
+    raise ValueError(f"{_shown(value)} cannot stand in a table; return text, numbers, lists or dicts")
+
+
+def annotated_type(function: Callable[..., Any], annotation: Any) -> pa.DataType | None:
+    """The Arrow type of a return annotation such as ``int`` or ``list[str] | None``, if it has one."""
+    if annotation is None:
+        return None
+    if isinstance(annotation, str):
+        try:
+            annotation = typing.get_type_hints(function).get("return")
+        except (NameError, TypeError, AttributeError):
+            return None
+    return _arrow_of(annotation)
+
+
+def _arrow_of(annotation: Any) -> pa.DataType | None:
+    import pyarrow as pa
+
+    simple = {
+        str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(),
+        bytes: pa.binary(), datetime.date: pa.date32(), datetime.timedelta: pa.duration("us"),
+    }  # fmt: skip
+    if isinstance(annotation, type) and annotation in simple:
+        return simple[annotation]
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in {typing.Union, types.UnionType}:
+        rest = [argument for argument in arguments if argument is not type(None)]
+        return _arrow_of(rest[0]) if len(rest) == 1 else None
+    if origin is list and (inner := _arrow_of(arguments[0])):
+        return pa.list_(inner)
+    return None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _clean(error: Exception) -> str:
+    return str(error).splitlines()[0]
