@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import tiny_model as tiny
 from servers import LanguageModelServer, language_model
 
 settings.register_profile("chatan", deadline=None)  # machines are slow at times
@@ -60,3 +61,17 @@ def few_certificates(certificate: tuple[str, str], monkeypatch: pytest.MonkeyPat
 def transport(request: pytest.FixtureRequest, few_certificates: None) -> str:
     """Each way of sending in turn, for what must be the same over all of them."""
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def embedded_model() -> Path:
+    """The file of the embedded model, fetched where it is not yet on this machine."""
+    from chatan.providers import weights
+
+    return weights.fetch()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a small transformers model with random weights."""
+    return tiny.make(tmp_path_factory.mktemp("tiny_model"))

@@ -22,6 +22,7 @@ def make(folder: Path, *, template: str | None = _TEMPLATE, seed: int = 0) -> st
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers.utils import logging
 
     bytes_ = Tokenizer(models.BPE())
     bytes_.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -52,6 +53,7 @@ def make(folder: Path, *, template: str | None = _TEMPLATE, seed: int = 0) -> st
             initializer_range=0.3,  # far from flat, so that sampling has something to choose
         )
     )
+    logging.disable_progress_bar()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         notes = getattr(interrupt, "__notes__", None) or ["stopped"]
         print(notes[0], file=sys.stderr)
         return 130
-    except Exception as error:  # noqa: BLE001 - a shell tells an error in one line
+    except Exception as error:
         if options.traceback:
             raise
         print(f"error: {error}", file=sys.stderr)
@@ -136,7 +136,9 @@ def _demo(options: argparse.Namespace) -> int:
     gen = chatan.generator("local", temperature=0.7, max_tokens=96)
     ds = chatan.dataset(
         {
-            "topic": chatan.sample.choice(["the rain", "bicycles", "volcanoes", "bread", "the moon"]),
+            "topic": chatan.sample.choice(
+                ["the rain", "bicycles", "volcanoes", "bread", "the moon"]
+            ),
             "question": gen("Write one short question about {topic}."),
             "answer": gen("Answer in one or two sentences: {question}"),
             "words": lambda answer: len(answer.split()),
@@ -167,7 +169,9 @@ def _load(name: str) -> Dataset:
     path, _, wanted = name.rpartition(":") if not name.endswith(".py") else (name, "", "")
     file = Path(path)
     if not file.is_file():
-        raise FileNotFoundError(f"there is no file {path!r}: write chatan run FILE.py or FILE.py:NAME")
+        raise FileNotFoundError(
+            f"there is no file {path!r}: write chatan run FILE.py or FILE.py:NAME"
+        )
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:
         raise ValueError(f"{path} is no Python file")

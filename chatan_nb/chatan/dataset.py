@@ -140,9 +140,7 @@ class Dataset:
         limits = _limits(concurrency, max_concurrent_rows, max_concurrent_columns)
         return progress.wait(self._start(range(self._rows(n)), limits, blocking=True))
 
-    def _start(
-        self, rows: range, limits: Limits, *, blocking: bool = False
-    ) -> Run[pd.DataFrame]:
+    def _start(self, rows: range, limits: Limits, *, blocking: bool = False) -> Run[pd.DataFrame]:
         shown = max(rows.stop, self._sheet.table.rows) if rows.start else rows.stop
         return self._sheet.start(
             rows,
@@ -191,7 +189,7 @@ class Dataset:
 
     @property
     def errors(self) -> pd.DataFrame:
-        """The failed cells: ``row``, ``column``, ``kind``, ``message``, ``attempts``, ``answer``."""
+        """The failed cells, one a row: row, column, kind, message, attempts and last answer."""
         import pandas as pd
 
         records = [

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from chatan.engine.launch import launch
 from chatan.engine.lanes import Concurrency, Source
+from chatan.engine.launch import launch
 from chatan.engine.plan import Plan, make_table
 from chatan.engine.run import refuse_trio
 from chatan.engine.scheduler import Work
@@ -71,7 +71,7 @@ class GeneratorFunction(PromptColumn):
             schema = Schema({**statics, name: self})
             table = make_table(schema)
             # asked twice, a model may answer twice: unlike a cell, a call has no identity
-            seed = random.getrandbits(62)  # noqa: S311 - not a secret
+            seed = random.getrandbits(62)
             work = Work(Plan(schema), table, seed, "")
 
             def collect() -> Any:
@@ -208,7 +208,7 @@ def generator(
     model
         The model's name; for ``"local"`` the path of a GGUF file, for ``"transformers"`` a
         Hugging Face name or a folder. Defaults: ``gpt-4.1-mini`` (openai),
-        the newest small Claude (anthropic), SmolLM2-135M-Instruct (local); transformers has none.
+        ``claude-haiku-5-5`` (anthropic), SmolLM2-135M-Instruct (local); transformers has none.
     system
         A template for the system prompt of all columns.
     concurrency

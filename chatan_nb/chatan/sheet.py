@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from chatan.engine.launch import launch
 from chatan.engine.plan import Plan, make_table
@@ -220,7 +220,9 @@ class ColumnHandle:
     def _column(self) -> PromptColumn:
         column = self._sheet.node(self._name).column
         if not isinstance(column, PromptColumn):
-            raise AttributeError(f"column {self._name!r} is a {column.kind} column without a prompt")
+            raise AttributeError(
+                f"column {self._name!r} is a {column.kind} column without a prompt"
+            )
         return column
 
     def _edit(self, role: str, text: str | None) -> None:

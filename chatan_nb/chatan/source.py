@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, eq=False)
 class SourceRows:
     """The rows of ``chatan.augment``: the user's ``data``, the same as an Arrow ``table``, and
-    the column that names them (``None``: their whole content does)."""
+    the column that names them (``None``: their whole content does).
+    """
 
     data: Any
     table: pa.Table
@@ -135,7 +136,9 @@ def take_in(data: Any, key: str | None = None) -> SourceRows:
     if repeated:
         raise SchemaError([f"the data has more than one column {name!r}" for name in repeated])
     if key is not None and key not in names:
-        raise SchemaError([f"key={key!r} is no column of the data{suggestion(key, map(str, names))}"])
+        raise SchemaError(
+            [f"key={key!r} is no column of the data{suggestion(key, map(str, names))}"]
+        )
     return SourceRows(data, pa.table({str(name): _column(given, name) for name in names}), key)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -115,6 +116,14 @@ def echo(
     """A generator that echoes, and its provider to count by."""
     provider = EchoProvider(answer, **options)
     return generator(provider, concurrency), provider
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for what another thread brings about."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it never came about"
+        time.sleep(0.001)
 
 
 def later(kind: Any = "rate_limit", retry_after: float | None = 0.0, **more: Any) -> ProviderError:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import chatan
@@ -20,6 +20,7 @@ from chatan.providers.base import Completion, Request
 from engine.echo import EchoProvider, generator, later, refused
 
 ROWS = 40
+PHASES = (Phase.explicit, Phase.generate, Phase.shrink)
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def check(ds: chatan.Dataset, plans: Mapping[str, Plan], n: int) -> int:
 
 
 @pytest.mark.filterwarnings("ignore::chatan.FailedCells")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, phases=PHASES)
 @given(
     plans=schemas(),
     n=st.integers(0, ROWS),
@@ -216,7 +217,7 @@ def test_every_cell_is_what_it_must_be(
     assert provider.most_columns <= (columns or len(plans))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15, deadline=None, phases=PHASES)
 @given(plans=schemas(), sizes=st.lists(st.integers(0, ROWS), min_size=1, max_size=4))
 @pytest.mark.filterwarnings("ignore::chatan.FailedCells")
 def test_the_same_seed_gives_the_same_rows_however_they_are_cut(

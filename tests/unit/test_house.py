@@ -36,7 +36,8 @@ FLOORS = {
 def imported_by(code: str) -> set[str]:
     """The top-level modules that a fresh process has loaded after ``code``."""
     script = f"{code}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
 

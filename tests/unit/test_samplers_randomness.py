@@ -54,7 +54,15 @@ def test_shares_keep_off_their_ends() -> None:
 
 
 def test_keys_belong_to_their_parts_alone() -> None:
-    parts = [(0, "a"), ("0", "a"), (0, "a", ""), (0, "", "a"), (0, "a', 'b"), (0, "a", "b"), (1, "a")]
+    parts = [
+        (0, "a"),
+        ("0", "a"),
+        (0, "a", ""),
+        (0, "", "a"),
+        (0, "a', 'b"),
+        (0, "a", "b"),
+        (1, "a"),
+    ]
     parts += [(0, "\ud800"), (0, "é"), (0, "\\xe9")]
     assert len({key_of(*each) for each in parts}) == len(parts)
     assert all(0 <= key_of(*each) < 2**128 for each in parts)

@@ -74,7 +74,9 @@ def test_names_that_could_not_be_referred_to(name: object, mention: str) -> None
 
 def test_names_of_every_other_kind_are_fine() -> None:
     names = ["class", "for", "full name", "ä", "a.b", "1st", "row", "ctx", "None"]
-    schema = Schema({**dict.fromkeys(names, "x"), "all": gen(" ".join("{%s}" % n for n in names))})
+    schema = Schema(
+        {**dict.fromkeys(names, "x"), "all": gen(" ".join(f"{{{name}}}" for name in names))}
+    )
     assert schema["all"].needs == tuple(names)
 
 

@@ -107,7 +107,7 @@ class FunctionCalls:
             self._pending -= 1
             self._scheduler.abandon(row, step)
             raise
-        except Exception as error:  # noqa: BLE001 - a user's function may raise anything
+        except Exception as error:
             outcome = (None, error)
         self._landed(self._called, [((row, step), outcome)])
 
@@ -126,7 +126,7 @@ class FunctionCalls:
         if error is None:
             try:
                 wanted = bool(wanted)
-            except Exception as fault:  # noqa: BLE001 - pandas.NA, or an array, is no yes or no
+            except Exception as fault:
                 error = fault
         if error is not None:
             self._scheduler.fail(row, step, _failure(error, "when=: "))

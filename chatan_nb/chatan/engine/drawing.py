@@ -80,7 +80,7 @@ class Drawing:
         column = self._columns[node.name]
         try:
             column.append(self._span(node, start, stop))
-        except Exception as error:  # noqa: BLE001 - a sampler's function may raise anything
+        except Exception as error:
             if stop - start == 1:
                 column.append(pa.nulls(1))
                 column.failures[start] = Failure("sampler", str(error))

@@ -101,7 +101,7 @@ class Caller:
             began = time.monotonic()
             try:
                 outcome: Outcome = (self._function(*arguments), None)
-            except BaseException as error:  # noqa: BLE001 - even SystemExit is one cell's failure
+            except BaseException as error:
                 outcome = (None, error)
             results.append((token, outcome))
             now = time.monotonic()

@@ -23,9 +23,7 @@ def draw_of(seed: int, identity: int, twin: int, sample: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def key_of(
-    provider: Provider, call: Call, messages: Sequence[Message], draw: int | None
-) -> bytes:
+def key_of(provider: Provider, call: Call, messages: Sequence[Message], draw: int | None) -> bytes:
     """The key of a cell: what is asked, of whom, and as which draw (``None``: any will do)."""
     asked = [
         provider.kind,
@@ -37,4 +35,6 @@ def key_of(
         draw,
     ]
     option = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
-    return hashlib.blake2b(orjson.dumps(asked, default=repr, option=option), digest_size=20).digest()
+    return hashlib.blake2b(
+        orjson.dumps(asked, default=repr, option=option), digest_size=20
+    ).digest()

@@ -45,9 +45,9 @@ class Source:
 
 
 class Job:
-    """One cell on its way to a model."""
+    """One cell on its way to a model; ``failures`` counts what came of its attempts, by cause."""
 
-    __slots__ = ("attempts", "provider", "request", "row", "step")
+    __slots__ = ("attempts", "failures", "provider", "request", "row", "step")
 
     def __init__(self, row: Any, step: Any, provider: Provider, request: Request) -> None:
         self.row = row
@@ -55,6 +55,7 @@ class Job:
         self.provider = provider
         self.request = request
         self.attempts = 0
+        self.failures: dict[str, int] = {}
 
 
 class Guard:
@@ -88,9 +89,7 @@ class Queue(Protocol):
     def read(self, job: Job, completion: Completion) -> object:
         """The cell's value. Raises ``ProviderError`` where the answer is none."""
 
-    def landed(
-        self, job: Job, completion: Completion | None, error: ProviderError | None
-    ) -> None:
+    def landed(self, job: Job, completion: Completion | None, error: ProviderError | None) -> None:
         """A call came back: no longer in flight, and with its cost, whatever becomes of it."""
 
     def settle(self, job: Job, value: object, error: ProviderError | None) -> None:
@@ -185,7 +184,12 @@ class Lane:
             value = queue.read(job, completion)
         except ProviderError as failure:
             error = failure
-        except Exception as failure:  # noqa: BLE001 - a fault of a provider must not lose the cell
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # the portal is closed; else a provider's own client gave up
+            error = ProviderError("the call was given up", kind="connection", scope="later")
+        except Exception as failure:
             error = ProviderError(
                 f"{type(failure).__name__}: {failure}", kind="bad_request", scope="cell"
             )
@@ -215,8 +219,11 @@ class Lane:
 
     def _retry_in(self, job: Job, error: ProviderError) -> float | None:
         """Seconds until the job is sent again, or ``None`` where its failure stands."""
+        # each cause has attempts of its own: a call that was put off has not been tried yet
+        cause = error.kind if error.kind in {"invalid_answer", "rate_limit"} else error.scope
+        times = job.failures[cause] = job.failures.get(cause, 0) + 1
         if error.kind == "invalid_answer":
-            return 0.0 if job.attempts < ANSWER_ATTEMPTS else None
+            return 0.0 if times < ANSWER_ATTEMPTS else None
         if error.scope != "later":
             return None
         if error.kind == "rate_limit":
@@ -224,14 +231,14 @@ class Lane:
             most = RATE_LIMIT_ATTEMPTS
         elif error.kind == "connection" and not self._answered:
             most = UNREACHABLE_ATTEMPTS
-            if job.attempts >= most:
+            if times >= most:
                 error.scope = "run"
         else:
             self._answered = self._answered or error.status is not None
             most = ATTEMPTS
-        if job.attempts >= most:
+        if times >= most:
             return None
-        delay = float(min(FIRST_DELAY * 2 ** (job.attempts - 1), LONGEST_DELAY))
+        delay = float(min(FIRST_DELAY * 2 ** (times - 1), LONGEST_DELAY))
         delay *= random.uniform(0.75, 1.25)  # noqa: S311 - so that retries do not come in step
         if error.retry_after is None:
             return delay
@@ -259,9 +266,7 @@ class Pacer:
         self._balance = 0.0
         self._counted = 0.0
 
-    def configure(
-        self, requests_per_minute: float | None, tokens_per_minute: float | None
-    ) -> None:
+    def configure(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
         self._requests = requests_per_minute and requests_per_minute / 60
         self._tokens = tokens_per_minute and tokens_per_minute / 60
 
@@ -271,9 +276,7 @@ class Pacer:
         wait = self._next - now if self._requests else 0.0
         if self._tokens:
             # a second's worth may be saved up; what an answer used is known only afterwards
-            self._balance = min(
-                self._tokens, self._balance + (now - self._counted) * self._tokens
-            )
+            self._balance = min(self._tokens, self._balance + (now - self._counted) * self._tokens)
             self._counted = now
             if self._balance < 0:
                 wait = max(wait, -self._balance / self._tokens)

@@ -59,7 +59,7 @@ class Portal:
 
     @contextlib.asynccontextmanager
     async def live(self) -> AsyncGenerator[None]:
-        """While inside, threads yield to each other quickly, so that a busy cell leaves runs going."""
+        """While inside, threads take turns quickly, so that a busy cell leaves runs going."""
         if self._live == 0:
             self._interval = sys.getswitchinterval()
             sys.setswitchinterval(min(self._interval, SWITCH_INTERVAL))
@@ -102,7 +102,7 @@ def portal() -> Portal:
 
 def _forget() -> None:
     """In a forked child: the parent's thread is not here, and its loop is not ours."""
-    global _portal, _lock  # noqa: PLW0603
+    global _portal, _lock
     _portal, _lock = None, threading.Lock()
 
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
 
 from chatan.engine.portal import Portal
 from chatan.engine.scheduler import Scheduler
-from chatan.engine.table import State
 
 T = TypeVar("T")
 
@@ -50,7 +49,8 @@ class Progress:
     def __str__(self) -> str:
         return (
             f"{self.rows_done:,} of {self.rows:,} rows, {self.calls:,} calls sent, "
-            f"{self.input_tokens + self.output_tokens:,} tokens, {self.elapsed:.1f} s ({self.state})"
+            f"{self.input_tokens + self.output_tokens:,} tokens, {self.elapsed:.1f} s "
+            f"({self.state})"
         )
 
 
@@ -276,13 +276,15 @@ class Run(Generic[T]):
         if not rows:
             return None
         causes = ", ".join(f"{column}: {kind} x {n}" for (column, kind), n in kinds.items())
-        return f"{len(rows):,} of {len(self._rows):,} rows have failed cells ({causes}); see ds.errors"
+        return (
+            f"{len(rows):,} of {len(self._rows):,} rows have failed cells ({causes}); see ds.errors"
+        )
 
     def _standing(self) -> str:
         done = 0 if self._scheduler is None else len(self._scheduler.finished)
         return (
-            f"stopped with {done:,} of {len(self._rows):,} rows finished; all finished cells are kept: "
-            f"{self._advice}"
+            f"stopped with {done:,} of {len(self._rows):,} rows finished; "
+            f"all finished cells are kept: {self._advice}"
         )
 
     def __repr__(self) -> str:
@@ -306,7 +308,6 @@ class Run(Generic[T]):
 _AWAIT = "write `df = await ds.generate(...)`"
 
 
-
 def refuse_trio() -> None:
     """Raise where trio runs: a run can neither be awaited nor waited for there."""
     trio = sys.modules.get("trio")
@@ -326,6 +327,8 @@ def _tell(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> No
 def _outside() -> int:
     """How many frames up the first code outside this package and asyncio is."""
     depth, frame = 1, sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith(("chatan.", "asyncio")):
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(
+        ("chatan.", "asyncio")
+    ):
         depth, frame = depth + 1, frame.f_back  # type: ignore[assignment]
     return depth

@@ -176,14 +176,14 @@ class Scheduler:
     def fail(self, row: Row, step: Step, failure: Failure) -> None:
         """A cell failed; what needs it is blocked."""
         self._columns[step.index].fail(row.number, failure)
-        self._settled(row, step)
         self._pass_on(row, step, State.BLOCKED)
+        self._settled(row, step)
 
     def skip(self, row: Row, step: Step) -> None:
         """A cell is not wanted, nor is what needs it."""
         self._columns[step.index].mark(row.number, State.SKIPPED)
-        self._settled(row, step)
         self._pass_on(row, step, State.SKIPPED)
+        self._settled(row, step)
 
     def abandon(self, row: Row, step: Step) -> None:
         """A cell will not be made by this run; a later one makes it."""
@@ -213,19 +213,27 @@ class Scheduler:
     def _draw_one(self, row: Row, step: Step) -> None:
         try:
             value = self._drawing.one(step.node, row.number, row.values)
-        except Exception as error:  # noqa: BLE001 - a sampler's function may raise anything
+        except Exception as error:
             self.fail(row, step, Failure("sampler", str(error)))
         else:
             self.finish(row, step, value)
 
     def _pass_on(self, row: Row, step: Step, state: State) -> None:
+        """Settle what needs a cell that is failed, blocked or skipped.
+
+        A cell with inputs of both kinds is skipped: its blocked input may come yet, the other
+        is not wanted.
+        """
         for feed in step.feeds:
-            if row.waits[feed] < 0:
+            column, settled = self._columns[feed], row.waits[feed] < 0
+            if settled and not (
+                state is State.SKIPPED and column.state(row.number) is State.BLOCKED
+            ):
                 continue
-            follower = self.plan.steps[feed]
-            self._columns[feed].mark(row.number, state)
-            self._settled(row, follower)
-            self._pass_on(row, follower, state)
+            column.mark(row.number, state)
+            self._pass_on(row, self.plan.steps[feed], state)
+            if not settled:
+                self._settled(row, self.plan.steps[feed])
 
     def _settled(self, row: Row, step: Step) -> None:
         row.waits[step.index] = -1
@@ -285,17 +293,17 @@ class Scheduler:
                 continue
             if failed_inputs and not failed_inputs.isdisjoint(step.node.needs):
                 column.mark(number, State.BLOCKED)
-                self._settled(row, step)
                 self._pass_on(row, step, State.BLOCKED)
+                self._settled(row, step)
             elif state is State.DONE:
                 values[step.name] = column.get(number)
                 self._held(row, step)
             elif state is State.SKIPPED:
-                self._held(row, step)
                 self._pass_on(row, step, State.SKIPPED)
-            elif state is State.FAILED and column.failures[number].kind not in PASSING:
                 self._held(row, step)
+            elif state is State.FAILED and column.failures[number].kind not in PASSING:
                 self._pass_on(row, step, State.BLOCKED)
+                self._held(row, step)
             else:
                 todo.append(step)
         for step in [step for step in todo if row.waits[step.index] == 0]:

@@ -164,7 +164,8 @@ class CellColumn:
 
     def mark(self, row: int, state: State) -> None:
         """Set a state that comes without a value; a stale cell keeps the one it had until a new
-        one comes."""
+        one comes.
+        """
         if state in {State.STALE, State.RUNNING}:
             self.states[row] = state
         else:

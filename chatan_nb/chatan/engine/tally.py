@@ -11,7 +11,7 @@ from chatan.providers.base import Completion, ProviderError, Usage
 
 @dataclass(slots=True)
 class ColumnTally:
-    """The calls of one prompt column: sent, come back without an answer by kind, and their tokens."""
+    """The calls of one prompt column: how many were sent, failed (by kind), and their tokens."""
 
     calls: int = 0
     usage: Usage = field(default_factory=Usage)
@@ -53,7 +53,7 @@ class Tally(dict[str, ColumnTally]):
 
 @dataclass(slots=True)
 class UsageReport:
-    """What a dataset's runs have sent and used: in all, and by prompt column; in calls and tokens."""
+    """The calls and tokens of a dataset's runs: in all, and by prompt column."""
 
     total: ColumnTally = field(default_factory=ColumnTally)
     columns: dict[str, ColumnTally] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
 import types
@@ -45,6 +45,8 @@ class ColumnType:
             If the value fits no more; the message says what the column holds.
         """
         kind = type(value)
+        if kind is str and not value.isascii():
+            _refuse_half_characters(value)
         if kind is self._python:
             if kind is int and value not in _INT64:
                 raise ValueError(f"{value} is beyond 64 bits; return it as text")
@@ -104,10 +106,7 @@ def plain(value: Any) -> Any:
     kind = type(value)
     if value is None or kind in {str, int, float, bool, bytes}:
         if kind is str and not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError as error:
-                raise ValueError(f"text with a lone surrogate at {error.start} cannot be stored") from None
+            _refuse_half_characters(value)
         return value
     if kind.__module__.startswith("pandas.") and kind.__name__ in {"NAType", "NaTType"}:
         return None
@@ -128,13 +127,25 @@ def plain(value: Any) -> Any:
     for name in ("tolist", "item"):
         if callable(convert := getattr(value, name, None)):
             return plain(convert())
-    if isinstance(value, datetime.date | datetime.time | datetime.timedelta | decimal.Decimal):
+    if isinstance(value, dt.date | dt.time | dt.timedelta | decimal.Decimal):
         return value
-    raise ValueError(f"{_shown(value)} cannot stand in a table; return text, numbers, lists or dicts")
+    raise ValueError(
+        f"{_shown(value)} cannot stand in a table; return text, numbers, lists or dicts"
+    )
+
+
+def _refuse_half_characters(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the text holds half a character (a lone surrogate, at {error.start}), "
+            "which no file can store"
+        ) from None
 
 
 def annotated_type(function: Callable[..., Any], annotation: Any) -> pa.DataType | None:
-    """The Arrow type of a return annotation such as ``int`` or ``list[str] | None``, if it has one."""
+    """The Arrow type of a return annotation such as ``list[str] | None``, if it has one."""
     if annotation is None:
         return None
     if isinstance(annotation, str):
@@ -150,7 +161,7 @@ def _arrow_of(annotation: Any) -> pa.DataType | None:
 
     simple = {
         str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(),
-        bytes: pa.binary(), datetime.date: pa.date32(), datetime.timedelta: pa.duration("us"),
+        bytes: pa.binary(), dt.date: pa.date32(), dt.timedelta: pa.duration("us"),
     }  # fmt: skip
     if isinstance(annotation, type) and annotation in simple:
         return simple[annotation]

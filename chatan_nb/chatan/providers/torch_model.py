@@ -53,7 +53,9 @@ class TorchModel:
             from transformers import AutoModelForCausalLM, AutoTokenizer
 
             self.device = settings.device or _best_device(torch)
-            if self.device == "cpu":  # a core stays free: torch's threads wait for each other busily
+            if (
+                self.device == "cpu"
+            ):  # a core stays free: torch's threads wait for each other busily
                 cores = max(1, (os.cpu_count() or 2) - 1)
                 torch.set_num_threads(min(torch.get_num_threads(), cores))
             dtype = getattr(torch, settings.dtype) if settings.dtype else None

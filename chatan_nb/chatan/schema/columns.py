@@ -33,7 +33,7 @@ class StaticColumn(Column):
 
 @dataclass(frozen=True, eq=False)
 class SourceColumn(Column):
-    """A column of the rows that a user brought: ``chatan.augment``. ``values`` is an Arrow array."""
+    """A column of rows that a user brought (``chatan.augment``); ``values`` is an Arrow array."""
 
     kind: ClassVar[Kind] = "source"
     values: Any

@@ -34,9 +34,11 @@ class FromTable(SampleFunction):
 
     def faults(self) -> list[str]:
         faults = self._source.faults(self._column)
-        if self._order not in _ORDERS:
-            near = suggestion(self._order, _ORDERS) if isinstance(self._order, str) else ""
-            faults.append(f"order is {self._order!r}{near}; the orders are {', '.join(_ORDERS)}")
+        orders = f"the orders are {', '.join(_ORDERS)}"
+        if not isinstance(self._order, str):
+            faults.append(f"order is {self._order!r}; {orders}")
+        elif self._order not in _ORDERS:
+            faults.append(f"order is {self._order!r}{suggestion(self._order, _ORDERS)}; {orders}")
         if not faults and self._aligned and self._order != "sequential":
             self._source.digest  # noqa: B018 - of the data as it is now, whatever becomes of it
         return faults

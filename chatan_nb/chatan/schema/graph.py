@@ -27,7 +27,9 @@ class SchemaError(ValueError):
 
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
-        lead = "the schema has a fault" if len(faults) == 1 else f"the schema has {len(faults)} faults"
+        lead = (
+            "the schema has a fault" if len(faults) == 1 else f"the schema has {len(faults)} faults"
+        )
         super().__init__(lead + "".join(f"\n  {fault}" for fault in faults))
 
 
@@ -231,9 +233,7 @@ def _name_faults(name: object) -> Iterator[str]:
         yield "a name with braces or line breaks could not be referred to in a prompt"
 
 
-def _condition(
-    when: Callable[..., Any] | None, names: Sequence[str]
-) -> tuple[tuple[str, ...] | None, list[str]]:
+def _condition(when: object, names: Sequence[str]) -> tuple[tuple[str, ...] | None, list[str]]:
     """The columns that ``when`` is given, and what is wrong with it."""
     if when is None:
         return (), []
@@ -262,7 +262,11 @@ def _cross_faults(nodes: Mapping[str, Node]) -> Iterator[str]:
     """What is wrong between two columns that may be right by themselves."""
     for name, node in nodes.items():
         sampler = node.column.sampler if isinstance(node.column, SamplerColumn) else None
-        parent = nodes[sampler.column].column if isinstance(sampler, By) and sampler.column in nodes else None
+        parent = (
+            nodes[sampler.column].column
+            if isinstance(sampler, By) and sampler.column in nodes
+            else None
+        )
         if isinstance(sampler, By) and isinstance(parent, SamplerColumn):
             missing = sampler.missing(parent.sampler.values() or [])
             if missing:
@@ -276,7 +280,9 @@ def _cross_faults(nodes: Mapping[str, Node]) -> Iterator[str]:
                 if not reference.path or not isinstance(target, PromptColumn):
                     continue
                 if target.answer is None:
-                    fault: str | None = f"{reference.column!r} is text without fields; give it a schema="
+                    fault: str | None = (
+                        f"{reference.column!r} is text without fields; give it a schema="
+                    )
                 else:
                     fault = target.answer.field_fault(reference.path)
                 if fault:

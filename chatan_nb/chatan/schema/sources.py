@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -58,13 +58,14 @@ class Source:
         """What is wrong with the data, or with drawing this column of it."""
         try:
             names = [name for name, _ in self._given]
-            if column not in names:
+            times = names.count(column) if isinstance(column, Hashable) else 0
+            if times == 0:
                 known = [name for name in names if isinstance(name, str)]
                 hint = suggestion(column, known) if isinstance(column, str) else ""
                 listed = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
                 return [f"the data has no column {column!r}{hint or f'; it has {listed}'}"]
-            if names.count(column) > 1:
-                return [f"the data has {names.count(column)} columns named {column!r}; rename one"]
+            if times > 1:
+                return [f"the data has {times} columns named {column!r}; rename one"]
             if len(self.column(column)) == 0:
                 return ["the data has no rows; give at least one"]
         except (TypeError, ValueError) as error:
@@ -76,10 +77,14 @@ class Source:
         """The names of the columns, in order. Raises ``ValueError`` for what is no table."""
         return [name for name, _ in self._given]
 
+    def raw(self, name: Any) -> Any:
+        """A column as the data has it."""
+        return dict(self._given)[name]
+
     def column(self, name: Any) -> pa.ChunkedArray:
         """A column. Raises ``ValueError`` if Arrow cannot hold its values."""
         if name not in self._columns:
-            self._columns[name] = _as_arrow(name, dict(self._given)[name])
+            self._columns[name] = _as_arrow(name, self.raw(name))
         return self._columns[name]
 
     @cached_property

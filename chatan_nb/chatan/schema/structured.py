@@ -30,7 +30,7 @@ _WHAT_TO_WRITE = (
 )
 
 
-class AnswerFault(ValueError):  # noqa: N818 - it is no error of the program
+class AnswerFault(ValueError):
     """A model's answer that does not fit; the message says where and why, in one line."""
 
 
