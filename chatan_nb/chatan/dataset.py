@@ -107,8 +107,8 @@ class Dataset:
             self._sheet.regenerate(row, column)
             rows = range(row, row + 1)
             if _in_event_loop():
-                return self._start(rows, Limits())
-            return progress.wait(self._start(rows, Limits(), blocking=True))
+                return self._start(rows, Limits(), shown=len(self))
+            return progress.wait(self._start(rows, Limits(), shown=len(self), blocking=True))
 
     def start(
         self,
@@ -140,8 +140,10 @@ class Dataset:
         limits = _limits(concurrency, max_concurrent_rows, max_concurrent_columns)
         return progress.wait(self._start(range(self._rows(n)), limits, blocking=True))
 
-    def _start(self, rows: range, limits: Limits, *, blocking: bool = False) -> Run[pd.DataFrame]:
-        shown = max(rows.stop, self._sheet.table.rows) if rows.start else rows.stop
+    def _start(
+        self, rows: range, limits: Limits, *, shown: int | None = None, blocking: bool = False
+    ) -> Run[pd.DataFrame]:
+        shown = rows.stop if shown is None else shown
         return self._sheet.start(
             rows,
             lambda: self.to_pandas(shown),

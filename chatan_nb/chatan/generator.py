@@ -82,7 +82,7 @@ class GeneratorFunction(PromptColumn):
                 return table.columns[name].get(0)
 
             refuse_trio()
-            run = launch(work, range(1), collect)
+            run = launch(lambda: work, range(1), collect)
             return run if _in_event_loop() else run.result()
 
 

@@ -58,7 +58,8 @@ class Sheet:
         self.name = name
         self.table = make_table(schema)
         self._identities = identities
-        self._versions: Counter[str] = Counter()
+        # how often a column, or a cell (row, column), was changed, itself or what it is made from
+        self._versions: Counter[str | tuple[int, str]] = Counter()
         self._samples: Counter[tuple[int, str]] = Counter()
         self._memory: dict[bytes, object] = {}
         self._tallies: list[Tally] = []
@@ -75,19 +76,8 @@ class Sheet:
     ) -> Run[T]:
         """Start a run over ``rows``; ``blocking`` where the calling thread will wait for it."""
         refuse_trio()
-        versions = self._versions.copy()
-        work = Work(
-            plan=Plan(self.schema),
-            table=self.table,
-            seed=self.seed,
-            name=self.name,
-            identities=self._identities,
-            samples=self._samples,
-            memory=self._memory,
-            is_current=lambda name: versions[name] == self._versions[name],
-        )
         return launch(
-            work,
+            self._work,
             rows,
             collect,
             limits=limits,
@@ -95,6 +85,23 @@ class Sheet:
             home=None if blocking else asyncio._get_running_loop(),
             warm=warm,
             tallies=self._tallies,
+        )
+
+    def _work(self) -> Work:
+        versions = self._versions.copy()
+
+        def is_current(row: int, name: str) -> bool:
+            return all(versions[it] == self._versions[it] for it in (name, (row, name)))
+
+        return Work(
+            plan=Plan(self.schema),
+            table=self.table,
+            seed=self.seed,
+            name=self.name,
+            identities=self._identities,
+            samples=self._samples,
+            memory=self._memory,
+            is_current=is_current,
         )
 
     def edit(self, name: str, column: Column) -> None:
@@ -135,6 +142,7 @@ class Sheet:
         def change() -> None:
             self._samples[row, name] += 1
             for affected in self.schema.dependents({name}):
+                self._versions[row, affected] += 1
                 cells = self.table.columns[affected]
                 if isinstance(cells, CellColumn):
                     cells.mark(row, _STALE_AS.get(cells.state(row), State.PENDING))

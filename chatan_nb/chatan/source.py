@@ -149,6 +149,11 @@ def _column(given: SourceData, name: Any) -> pa.ChunkedArray:
     try:
         column = given.column(name)
     except ValueError:
-        values = [None if value is None else str(value) for value in given.raw(name)]
+        values = [None if _is_missing(value) else str(value) for value in given.raw(name)]
         column = pa.chunked_array([pa.array(values, type=pa.string())])
     return column
+
+
+def _is_missing(value: Any) -> bool:
+    unequal = isinstance(value, float) and value != value
+    return value is None or unequal or type(value).__name__ in {"NAType", "NaTType"}

@@ -74,7 +74,7 @@ def bare_loop(
         cpu = time.process_time() - began_cpu
         await close()
         if len(answers) != rows * wide * deep:
-            raise SystemExit(f"{len(answers)} answers")
+            raise RuntimeError(f"{len(answers)} answers to {rows * wide * deep} prompts")
         return {"cpu": cpu, "wall": wall}
 
     return asyncio.run(main())
@@ -201,7 +201,7 @@ def _check(frame: pd.DataFrame, rows: int) -> None:
     """Only whole tables count."""
     missing = int(frame.isna().sum().sum())
     if len(frame) != rows or missing:
-        raise SystemExit(f"{len(frame)} of {rows} rows, {missing} cells missing")
+        raise RuntimeError(f"{len(frame)} of {rows} rows, {missing} cells missing")
 
 
 def _aiohttp_client(url: str) -> Client:

@@ -1,10 +1,10 @@
 """The benchmarks: one command measures them all and prints one table.
 
-``python tests/bench/run.py`` takes about five minutes; ``python tests/bench/run.py cpu import``
-measures these cases, ``--scale 0.1`` a tenth of the rows, ``--output FILE`` writes the table, in
-Markdown, to a file too. The server answers in a process of its own, and each measurement has a
-fresh process: its CPU and memory are the client's alone. Every figure is the best of its
-repeats; the floors were measured in turn with it.
+``python tests/bench/run.py`` takes some minutes; ``python tests/bench/run.py cpu import``
+measures these cases, ``--scale 0.1`` makes a tenth of the rows, ``--output FILE`` writes the
+table, in Markdown, to a file too (in ``README.md`` to its place). The server answers in a
+process of its own, and each measurement has a fresh process: its CPU and memory are the client's
+alone. Every figure is the best of its repeats; its floors were measured by turns with it.
 """
 
 from __future__ import annotations
@@ -40,30 +40,19 @@ def apart(name: str, arguments: Mapping[str, Any]) -> dict[str, float]:
 
 
 def table(figures: Iterable[Figure]) -> str:
-    """The figures as a table in Markdown.
-
-    >>> print(table([Figure("import", "CPU", 80, "ms", 150, {"import asyncio": 40})]))
-    | work   | figure | measured | target   | met | floors in the same run       |
-    | ------ | ------ | -------- | -------- | --- | ---------------------------- |
-    | import | CPU    | 80.0 ms  | ≤ 150 ms | yes | import asyncio 40.0 ms (2.0 x) |
-    """
+    """The figures as a table in Markdown."""
     lines = [["work", "figure", "measured", "target", "met", "floors in the same run"]]
     for figure in figures:
-        held = figure.target is not None
         floors = [
             f"{name} {_shown(floor, figure.unit)} ({figure.value / floor:.2f} ×)"
             for name, floor in figure.floors.items()
         ]
-        lines.append(
-            [
-                figure.work,
-                figure.what,
-                _shown(figure.value, figure.unit),
-                f"≤ {figure.target:g} {figure.unit}" if held else "",
-                ("yes" if figure.value <= figure.target else "NO") if held else "",
-                ", ".join(floors),
-            ]
-        )
+        target, met = "", ""
+        if figure.target is not None:
+            target = f"≤ {figure.target:g} {figure.unit}"
+            met = "yes" if figure.value <= figure.target else "NO"
+        value = _shown(figure.value, figure.unit)
+        lines.append([figure.work, figure.what, value, target, met, ", ".join(floors)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
@@ -101,7 +90,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = f"{table(figures)}\n\n{began} when it began; best of {given.repeats}."
     print(text)
     if given.output:
-        given.output.write_text(f"{text}\n", encoding="utf-8")
+        write(text, given.output)
+
+
+def write(text: str, path: Path) -> None:
+    """Write a table to a file, between the marks where the file has them."""
+    held = path.read_text(encoding="utf-8") if path.exists() else ""
+    before, start, rest = held.partition("<!-- benchmarks -->\n")
+    _, end, after = rest.partition("<!-- /benchmarks -->")
+    whole = f"{before}{start}{text}\n{end}{after}" if start and end else f"{text}\n"
+    path.write_text(whole, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,16 @@ def test_command_measures_in_processes_and_writes_the_table(
     assert "chain of 2, 4 rows, 0 ms, 100 in flight" in text
 
 
+def test_table_takes_its_place_between_the_marks(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("# Speed\n<!-- benchmarks -->\nold\n<!-- /benchmarks -->\n# Limits\n")
+    for text in ("| first |", "| second |"):
+        run.write(text, readme)
+    assert readme.read_text() == (
+        "# Speed\n<!-- benchmarks -->\n| second |\n<!-- /benchmarks -->\n# Limits\n"
+    )
+
+
 def test_least_of_each_figure_is_kept_and_measurements_take_turns(
     llm_server: LanguageModelServer,
 ) -> None:

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from typing import Any
 
 import pytest
 
 import chatan
 from chatan import RunCancelled, sample
-from engine.echo import PATIENCE, EchoProvider, echo, generator, until
+from engine.echo import PATIENCE, EchoProvider, echo, generator, later, until
 from servers import LanguageModelServer
 
 
@@ -160,8 +161,6 @@ def test_a_paused_run_can_be_cancelled_and_one_paused_before_it_began() -> None:
 
 
 def test_what_waits_to_be_sent_again_is_given_up_when_the_run_is_cancelled() -> None:
-    from engine.echo import later
-
     gen, provider = echo(lambda prompt, attempt: later("rate_limit", 300.0) if attempt == 1 else "x")
     ds = chatan.dataset({"q": gen("Q")})
     run = ds.start(3)
@@ -174,8 +173,6 @@ def test_what_waits_to_be_sent_again_is_given_up_when_the_run_is_cancelled() -> 
 
 
 def test_cancel_stops_functions_that_have_not_begun() -> None:
-    import threading
-
     go, began = threading.Event(), threading.Semaphore(0)
 
     def slow(n: int) -> int:
@@ -217,14 +214,10 @@ PROGRAM = """
 WAYS = {
     "plain": "ds.generate(60)",
     "awaited": "import asyncio; asyncio.run(awaiting(ds))",
-    "rows": "import asyncio; asyncio.run(looping(ds))",
 }
 COROUTINES = """
     async def awaiting(ds):
         await ds.generate(60)
-    async def looping(ds):
-        async for row in ds.generate(60):
-            pass
 """
 
 
@@ -248,7 +241,7 @@ def interrupted(way: str, endpoint: Any, *more: str) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_ctrl_c_says_how_to_go_on(llm_server: LanguageModelServer, way: str) -> None:
-    endpoint = llm_server.endpoint(lat=20)
+    endpoint = llm_server.endpoint(lat=10)
     code, out, err = interrupted(way, endpoint)
     assert code == -signal.SIGINT
     assert "interrupted" in out
@@ -258,7 +251,7 @@ def test_ctrl_c_says_how_to_go_on(llm_server: LanguageModelServer, way: str) -> 
 
 
 def test_after_ctrl_c_the_same_process_goes_on(llm_server: LanguageModelServer) -> None:
-    endpoint = llm_server.endpoint(lat=20)
+    endpoint = llm_server.endpoint(lat=10)
     code, out, err = interrupted("plain", endpoint, "go on")
     assert (code, err) == (0, "")
     assert out.split() == ["interrupted", "120"]

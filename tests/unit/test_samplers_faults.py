@@ -142,7 +142,9 @@ FAULTS: list[tuple[SampleFunction, list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("sampler", "mentions"), FAULTS, ids=lambda value: str(value)[:50])
+@pytest.mark.parametrize(
+    ("sampler", "mentions"), FAULTS, ids=[mentions[0][:50] for _, mentions in FAULTS]
+)
 def test_what_is_wrong_is_said(sampler: SampleFunction, mentions: list[str]) -> None:
     faults = sampler.faults()
     text = "\n".join(faults)
@@ -214,7 +216,7 @@ MAKERS: dict[str, tuple[Callable[..., Any], int, int]] = {
 
 @pytest.mark.parametrize("name", MAKERS)
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from chatan.engine.functions import Caller, Outcome
@@ -20,6 +21,18 @@ Each = Callable[["Row", "Step", Any, BaseException | None], None]
 
 COROUTINES = 256
 """Cells of one async function that are awaited at once."""
+
+LOOK_AGAIN = 0.5
+"""Seconds between two looks whether the loop that async functions belong to is still there."""
+
+
+class LoopEnded(RuntimeError):
+    """The event loop in which a run was started has ended, and its async functions with it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the event loop that the run was started in has ended, or its task was cancelled"
+        )
 
 
 class FunctionCalls:
@@ -72,8 +85,8 @@ class FunctionCalls:
 
     def _arguments(self, row: Row, names: tuple[str, ...] | None, step: Step) -> tuple[Any, ...]:
         if names is None:
-            return ({name: row.values[name] for name in step.node.above},)
-        return tuple([row.values[name] for name in names])
+            return ({name: _own(row.values[name]) for name in step.node.above},)
+        return tuple([_own(row.values[name]) for name in names])
 
     def _caller(self, step: Step, function: Any, *, asks: bool) -> Caller:
         caller = self._callers.get((step.index, asks))
@@ -97,18 +110,14 @@ class FunctionCalls:
         outcome: Outcome
         try:
             async with gate:
-                coroutine = column.function(*arguments)
-                if self._home is not None:
-                    future = asyncio.run_coroutine_threadsafe(coroutine, self._home)
-                    outcome = (await asyncio.wrap_future(future), None)
-                else:
-                    outcome = (await coroutine, None)
+                coroutine = _outcome(column.function, arguments)
+                outcome = await (coroutine if self._home is None else _at(self._home, coroutine))
         except asyncio.CancelledError:
             self._pending -= 1
             self._scheduler.abandon(row, step)
             raise
-        except Exception as error:
-            outcome = (None, error)
+        except LoopEnded as ended:
+            outcome = (None, ended)
         self._landed(self._called, [((row, step), outcome)])
 
     def _called(self, row: Row, step: Step, value: Any, error: BaseException | None) -> None:
@@ -119,6 +128,8 @@ class FunctionCalls:
             value = plain(value)
         except ValueError as fault:
             self._scheduler.fail(row, step, Failure("type", str(fault)))
+        except Exception as fault:  # what a function gave may raise when looked at
+            self._scheduler.fail(row, step, Failure("type", _said(fault)))
         else:
             self._scheduler.finish(row, step, value)
 
@@ -136,10 +147,55 @@ class FunctionCalls:
             self._scheduler.skip(row, step)
 
 
+def _own(value: Any) -> Any:
+    """A copy of what can be changed, so that no function reaches into a cell of the table."""
+    return copy.deepcopy(value) if isinstance(value, dict | list) else value
+
+
+async def _outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Outcome:
+    """What a user's coroutine comes to; even SystemExit is one cell's failure, not its loop's."""
+    try:
+        return await function(*arguments), None
+    except BaseException as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise
+        return None, error
+
+
+async def _at(home: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Outcome]) -> Outcome:
+    """Await a coroutine in another thread's loop. Raises ``LoopEnded`` where that ends first."""
+    try:
+        future = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, home))
+    except RuntimeError:
+        coroutine.close()
+        raise LoopEnded from None
+    try:
+        while not (await asyncio.wait([future], timeout=LOOK_AGAIN))[0]:
+            if home.is_closed():
+                coroutine.close()
+                raise LoopEnded
+    except asyncio.CancelledError:
+        future.cancel()
+        raise
+    if future.cancelled():
+        raise LoopEnded
+    return future.result()
+
+
 def _failure(error: BaseException, where: str = "") -> Failure:
     """A function's exception, with the line of it that raised."""
+    if isinstance(error, LoopEnded):
+        return Failure("cancelled", str(error))
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     place = f" (line {trace.tb_lineno} of {trace.tb_frame.f_code.co_name})" if trace else ""
-    return Failure("function", f"{where}{type(error).__name__}: {error}{place}")
+    return Failure("function", f"{where}{_said(error)}{place}")
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # its own __str__ failed
+        return type(error).__name__

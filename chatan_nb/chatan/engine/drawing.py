@@ -37,6 +37,8 @@ class Drawing:
         """The spans of rows to draw, in order."""
         size = BLOCK if self._work.plan.steps else SPAN
         start = self._rows.start
+        if not self._rows:
+            yield start, start  # for the types of the columns
         while start < self._rows.stop:
             stop = min(self._rows.stop, start - start % size + size)
             yield start, stop
@@ -45,9 +47,9 @@ class Drawing:
     def draw(self, stop: int) -> Given:
         """Draw all columns up to row ``stop``; gives the way to read their values off."""
         for node in self._work.plan.drawn:
-            start = self._columns[node.name].drawn
-            if start < stop:
-                self._extend(node, start, stop)
+            column = self._columns[node.name]
+            if column.drawn < stop or column.is_untouched:
+                self._extend(node, column.drawn, stop)
         return self._given
 
     def failed(self, row: int) -> set[str]:
@@ -81,6 +83,8 @@ class Drawing:
         try:
             column.append(self._span(node, start, stop))
         except Exception as error:
+            if stop == start:
+                return
             if stop - start == 1:
                 column.append(pa.nulls(1))
                 column.failures[start] = Failure("sampler", str(error))

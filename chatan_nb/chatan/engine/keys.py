@@ -23,8 +23,8 @@ def draw_of(seed: int, identity: int, twin: int, sample: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def key_of(provider: Provider, call: Call, messages: Sequence[Message], draw: int | None) -> bytes:
-    """The key of a cell: what is asked, of whom, and as which draw (``None``: any will do)."""
+def key_of(provider: Provider, call: Call, messages: Sequence[Message], draw: int) -> bytes:
+    """The key of a cell: what is asked, of whom, and as which draw."""
     asked = [
         provider.kind,
         provider.base_url,

@@ -21,7 +21,7 @@ _turns: weakref.WeakKeyDictionary[Table, tuple[Portal, asyncio.Lock]] = weakref.
 
 
 def launch(
-    work: Work,
+    work: Callable[[], Work],
     rows: range,
     collect: Callable[[], T],
     *,
@@ -33,27 +33,29 @@ def launch(
 ) -> Run[T]:
     """Start a run over ``rows`` and return at once.
 
+    ``work`` is asked again when the run's turn comes: what was edited until then holds.
     ``collect`` gives its result at the end, in a thread. ``home`` is the loop to which async
     user functions belong; ``warm`` a module that is imported in a thread meanwhile. The run's
     own count of its calls is added to ``tallies``.
     """
     gate = portal()
+    known = work()
     is_async = any(
         isinstance(step.node.column, FunctionColumn) and step.node.column.is_async
-        for step in work.plan.steps
+        for step in known.plan.steps
     )
-    run: Run[T] = Run(gate, work.table, rows, collect, advice, home if is_async else None)
+    run: Run[T] = Run(gate, known.table, rows, collect, advice, home if is_async else None)
 
     def make() -> Scheduler:
-        work.table.extend(rows.stop)
-        scheduler = Scheduler(gate, work, rows, limits, home)
+        known.table.extend(rows.stop)
+        scheduler = Scheduler(gate, work(), rows, limits, home)
         if tallies is not None:
             tallies.append(scheduler.tally)
         return scheduler
 
     async def execute() -> None:
         loading = asyncio.create_task(_load(warm)) if warm else None
-        await run.execute(make, _turn(gate, work.table))
+        await run.execute(make, _turn(gate, known.table))
         if loading is not None:
             await loading
 

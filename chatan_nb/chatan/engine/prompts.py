@@ -82,8 +82,9 @@ class PromptQueue:
         except ValueError as error:
             scheduler.fail(row, step, Failure("template", str(error)))
             return None
+        sample = scheduler.samples.get((row.number, step.name), 0)
         if column.reuse:
-            key = key_of(source.provider, column.call, messages, None)
+            key = key_of(source.provider, column.call, messages, sample)
             if key in scheduler.memory:
                 scheduler.finish(row, step, scheduler.memory[key])
                 return None
@@ -93,10 +94,8 @@ class PromptQueue:
             if len(askers) > 1:
                 return None
         scheduler.mark(row, step, State.RUNNING)
-        draw = draw_of(
-            scheduler.seed, scheduler.identity(row.number), step.twin,
-            scheduler.samples.get((row.number, step.name), 0),
-        )  # fmt: skip
+        identity = scheduler.identity(row.number)
+        draw = draw_of(scheduler.seed, identity, step.twin, sample)
         return Job(row, step, source.provider, Request(column.call, messages, draw))
 
     def read(self, job: Job, completion: Completion) -> object:

@@ -271,6 +271,8 @@ class Run(Generic[T]):
         kinds: dict[tuple[str, str], int] = {}
         rows = set()
         for row, column, failure in self._table.failures(self._rows.stop):
+            if row < self._rows.start:
+                continue
             kinds[column, failure.kind] = kinds.get((column, failure.kind), 0) + 1
             rows.add(row)
         if not rows:

@@ -31,7 +31,9 @@ ROWS_PER_CALL = 4
 FEWEST_ROWS = 512
 """Unfinished rows that are always admitted."""
 
-PASSING = frozenset({"rate_limit", "timeout", "connection", "server", "broken_answer"})
+PASSING = frozenset(
+    {"rate_limit", "timeout", "connection", "server", "broken_answer", "cancelled"}
+)
 """Kinds of failure that a later run tries again by itself."""
 
 
@@ -65,7 +67,7 @@ class Work:
 
     ``identities`` gives the names of the rows where their numbers are none, ``samples`` counts
     how often a cell was regenerated, ``memory`` holds the answers that prompts with ``reuse``
-    share, ``is_current`` says whether a column is still as the plan has it.
+    share, ``is_current`` says whether a cell (row, column) is still what the plan would make of it.
     """
 
     plan: Plan
@@ -75,7 +77,7 @@ class Work:
     identities: Callable[[], npt.NDArray[np.uint64]] | None = None
     samples: Mapping[tuple[int, str], int] = field(default_factory=dict)
     memory: dict[bytes, object] = field(default_factory=dict)
-    is_current: Callable[[str], bool] = lambda name: True  # noqa: ARG005
+    is_current: Callable[[int, str], bool] = lambda row, name: True  # noqa: ARG005
 
 
 class Scheduler:
@@ -159,7 +161,8 @@ class Scheduler:
     def finish(self, row: Row, step: Step, value: Any) -> None:
         """A cell has its value."""
         column = self._columns[step.index]
-        state = State.DONE if self._work.is_current(step.name) else State.STALE
+        current = self._work.is_current(row.number, step.name)
+        state = State.DONE if current else State.STALE
         try:
             value = column.put(row.number, value, state)
         except ValueError as error:
@@ -175,22 +178,35 @@ class Scheduler:
 
     def fail(self, row: Row, step: Step, failure: Failure) -> None:
         """A cell failed; what needs it is blocked."""
-        self._columns[step.index].fail(row.number, failure)
+        if self._work.is_current(row.number, step.name):
+            self._columns[step.index].fail(row.number, failure)
+        else:
+            self._leave(row, step)
         self._pass_on(row, step, State.BLOCKED)
         self._settled(row, step)
 
     def skip(self, row: Row, step: Step) -> None:
         """A cell is not wanted, nor is what needs it."""
-        self._columns[step.index].mark(row.number, State.SKIPPED)
+        self._do_without(row, step, State.SKIPPED)
         self._pass_on(row, step, State.SKIPPED)
         self._settled(row, step)
 
     def abandon(self, row: Row, step: Step) -> None:
         """A cell will not be made by this run; a later one makes it."""
+        self._leave(row, step)
+        self._touch()
+
+    def _leave(self, row: Row, step: Step) -> None:
         column = self._columns[step.index]
         held = column.get(row.number) is not None
         column.mark(row.number, State.STALE if held else State.PENDING)
-        self._touch()
+
+    def _do_without(self, row: Row, step: Step, state: State) -> None:
+        """Block or skip a cell, unless what that follows from has changed meanwhile."""
+        if self._work.is_current(row.number, step.name):
+            self._columns[step.index].mark(row.number, state)
+        else:
+            self._leave(row, step)
 
     def ready(self, row: Row, step: Step) -> None:
         """A cell whose inputs are done and which is wanted: make it."""
@@ -230,10 +246,11 @@ class Scheduler:
                 state is State.SKIPPED and column.state(row.number) is State.BLOCKED
             ):
                 continue
-            column.mark(row.number, state)
-            self._pass_on(row, self.plan.steps[feed], state)
+            follower = self.plan.steps[feed]
+            self._do_without(row, follower, state)
+            self._pass_on(row, follower, state)
             if not settled:
-                self._settled(row, self.plan.steps[feed])
+                self._settled(row, follower)
 
     def _settled(self, row: Row, step: Step) -> None:
         row.waits[step.index] = -1

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from chatan.engine.types import ColumnType, joined
+from chatan.engine.types import ColumnType, joined, packed, recast
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,7 +61,6 @@ class DrawnColumn:
     def __init__(self) -> None:
         self.failures: dict[int, Failure] = {}
         self.drawn = 0
-        self._type: pa.DataType | None = None
         self._spans: list[pa.Array] = []
         self._starts: list[int] = []
 
@@ -73,15 +72,18 @@ class DrawnColumn:
         ValueError
             If their type has nothing in common with that of the rows before.
         """
-        if self._type is None or self._type == span.type:
-            self._type = span.type
-        else:
-            self._type = joined(self._type, span.type)
-            self._spans = [held.cast(self._type) for held in self._spans]
-            span = span.cast(self._type)
+        spans = [*self._spans, span]
+        if self._spans and self._spans[-1].type != span.type:
+            kind = joined(self._spans[-1].type, span.type)
+            spans = [recast(held, kind) for held in spans]
         self._starts.append(self.drawn)
-        self._spans.append(span)
+        self._spans = spans  # put in place as a whole: other threads may be reading
         self.drawn += len(span)
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing was added yet, not even an empty span."""
+        return not self._spans
 
     def get(self, row: int) -> Any:
         if row >= self.drawn:
@@ -96,7 +98,7 @@ class DrawnColumn:
 
     def counts(self, rows: int) -> Counter[State]:
         drawn = min(rows, self.drawn)
-        failed = sum(row < rows for row in self.failures)
+        failed = sum(row < rows for row in self.failures.copy())
         return Counter(
             {State.DONE: drawn - failed, State.FAILED: failed, State.PENDING: rows - drawn}
         )
@@ -112,9 +114,11 @@ class DrawnColumn:
     def arrow(self, rows: int) -> pa.ChunkedArray:
         import pyarrow as pa
 
-        if not self._spans:
-            return pa.chunked_array([], type=pa.null())
-        return pa.chunked_array(self._spans).slice(0, rows)
+        spans = self._spans
+        kind = spans[0].type if spans else pa.null()
+        missing = rows - sum(map(len, spans))
+        padding = [pa.nulls(missing, kind)] if missing > 0 else []
+        return pa.chunked_array([*spans, *padding], type=kind).slice(0, rows)
 
 
 class CellColumn:
@@ -190,7 +194,7 @@ class CellColumn:
 
         values = self._blocks[block]
         if isinstance(values, list):
-            self._blocks[block] = pa.array(values, type=self.type.arrow or pa.null())
+            self._blocks[block] = packed(values, self.type.arrow or pa.null())
 
     def counts(self, rows: int) -> Counter[State]:
         states = self.states[:rows]
@@ -204,15 +208,16 @@ class CellColumn:
     def arrow(self, rows: int) -> pa.ChunkedArray:
         import pyarrow as pa
 
+        blocks = [
+            self._blocks[start // BLOCK][: min(BLOCK, rows - start)]
+            for start in range(0, rows, BLOCK)
+        ]
+        # the type comes after the values: it may widen meanwhile, and holds all that came before
         kind = self.type.arrow or pa.null()
-        chunks = []
-        for start in range(0, rows, BLOCK):
-            values = self._blocks[start // BLOCK][: min(BLOCK, rows - start)]
-            if isinstance(values, list):
-                chunk = pa.array(values, type=kind)
-            else:
-                chunk = values if values.type == kind else values.cast(kind)
-            chunks.append(chunk)
+        chunks = [
+            packed(block, kind) if isinstance(block, list) else recast(block, kind)
+            for block in blocks
+        ]
         return pa.chunked_array(chunks, type=kind)
 
 
@@ -246,9 +251,9 @@ class Table:
     def failures(self, rows: int | None = None) -> Iterator[tuple[int, str, Failure]]:
         """The failed cells as (row, column, failure), column by column."""
         for name, column in self.columns.items():
-            for row in sorted(column.failures):
+            for row, failure in sorted(column.failures.copy().items()):
                 if rows is None or row < rows:
-                    yield row, name, column.failures[row]
+                    yield row, name, failure
 
     def arrow(self, rows: int, names: Sequence[str] | None = None) -> pa.Table:
         """The first ``rows`` rows as an Arrow table; cells without a value are null."""

@@ -8,13 +8,14 @@ import decimal
 import enum
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _INT64 = range(-(2**63), 2**63)
+_SIMPLE: tuple[type[Any], ...] = (str, int, float, bytes)
 
 
 class ColumnType:
@@ -59,20 +60,26 @@ class ColumnType:
         import pyarrow as pa
 
         try:
-            if self._fixed:
-                return pa.scalar(value, self.arrow).as_py()
             found = pa.scalar(value).type
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-            raise ValueError(f"{_shown(value)}: {_clean(error)}") from None
+            if self._fixed:
+                return self._as_promised(value, found)
+            wider = found if self.arrow is None else joined(self.arrow, found)
         except OverflowError:
             raise ValueError(f"{_shown(value)} is beyond 64 bits; return it as text") from None
-        try:
-            wider = found if self.arrow is None else joined(self.arrow, found)
-        except ValueError as error:
-            raise ValueError(f"{_shown(value)}: {error}") from None
+        except (pa.ArrowException, ValueError) as error:
+            raise ValueError(f"{_shown(value)}: {_clean(error)}") from None
         if wider != self.arrow:
             self.arrow, self._python = wider, _python_of(wider)
         return float(value) if self._python is float and type(value) is int else value
+
+    def _as_promised(self, value: Any, found: pa.DataType) -> Any:
+        import pyarrow as pa
+
+        fitted = pa.scalar(value, self.arrow).as_py()
+        # Arrow cuts 2.5 to 2 and a text into its letters without a word
+        if fitted != value and joined(self.arrow, found) != self.arrow:
+            raise ValueError(f"it is {found}, but the column holds {self.arrow}")
+        return fitted
 
 
 def _python_of(kind: pa.DataType) -> type | None:
@@ -97,6 +104,38 @@ def joined(held: pa.DataType, found: pa.DataType) -> pa.DataType:
         raise ValueError(f"it is {found}, but the column holds {held}") from None
 
 
+def packed(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Values of a column as an Arrow array of its type, which may have widened since they came."""
+    import pyarrow as pa
+
+    try:
+        return pa.array(values, type=kind)
+    except pa.ArrowInvalid:  # a whole number that no float holds exactly
+        return pa.array([_widened(value, kind) for value in values], type=kind)
+
+
+def recast(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """An array of a column in the type to which the column has widened."""
+    import pyarrow as pa
+
+    try:
+        return array if array.type == kind else array.cast(kind)
+    except pa.ArrowException:
+        return packed(array.to_pylist(), kind)
+
+
+def _widened(value: Any, kind: pa.DataType) -> Any:
+    import pyarrow as pa
+
+    if pa.types.is_floating(kind) and type(value) is int:
+        return float(value)
+    if pa.types.is_list(kind) and isinstance(value, list):
+        return [_widened(item, kind.value_type) for item in value]
+    if pa.types.is_struct(kind) and isinstance(value, dict):
+        return {field.name: _widened(value.get(field.name), field.type) for field in kind}
+    return value
+
+
 def plain(value: Any) -> Any:
     """What a function gave, as plain Python values that a table can hold.
 
@@ -104,7 +143,7 @@ def plain(value: Any) -> Any:
     become what they stand for; pandas' missing values become ``None``.
     """
     kind = type(value)
-    if value is None or kind in {str, int, float, bool, bytes}:
+    if value is None or kind is bool or kind in _SIMPLE:
         if kind is str and not value.isascii():
             _refuse_half_characters(value)
         return value
@@ -112,8 +151,9 @@ def plain(value: Any) -> Any:
         return None
     if isinstance(value, enum.Enum):
         return plain(value.value)
-    if isinstance(value, str):
-        return plain(str(value))
+    for simple in _SIMPLE:
+        if isinstance(value, simple):
+            return plain(simple(value))
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -124,6 +164,8 @@ def plain(value: Any) -> Any:
         return plain(dump(mode="json"))
     if callable(convert := getattr(value, "to_pydatetime", None)):
         return convert(warn=False) if kind.__name__ == "Timestamp" else convert()
+    if kind.__module__ == "numpy" and value.dtype.name.endswith("64[ns]"):
+        value = value.astype(value.dtype.name.replace("ns", "us"))  # or it would be a bare number
     for name in ("tolist", "item"):
         if callable(convert := getattr(value, name, None)):
             return plain(convert())
@@ -175,7 +217,7 @@ def _arrow_of(annotation: Any) -> pa.DataType | None:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -64,7 +64,7 @@ class ServerProcess:
         said = []
         with suppress(BrokenPipeError):
             hold = cast("IO[str]", self._process.stdin)
-            hold.write(json.dumps([asdict(settings), sys.path]) + "\n")
+            hold.write(json.dumps([asdict(settings), list(map(str, sys.path))]) + "\n")
             hold.flush()
         with cast("IO[str]", self._process.stdout) as lines:
             for line in lines:
@@ -96,10 +96,11 @@ class ServerProcess:
 
 
 class ServerHere:
-    """A server in this process: for platforms without Unix sockets, or without ``python``.
+    """A server in this process, where there are no Unix sockets or no ``python`` to start.
 
     Loading it stops every thread of Python for that long, and a call that was begun runs to
     its end. It listens on a socket file too, since llama.cpp insists; nobody connects to it.
+    Windows needs this way; it has been tried on Linux alone.
     """
 
     socket = None
@@ -142,7 +143,8 @@ def start(settings: Settings) -> Server:
     Raises ``LoadError`` where llama.cpp does not take the file.
     """
     if settings not in running:
-        apart = hasattr(socket, "AF_UNIX") and bool(sys.executable)
+        alone = bool(sys.executable) and not getattr(sys, "frozen", False)
+        apart = alone and hasattr(socket, "AF_UNIX")
         running[settings] = ServerProcess(settings) if apart else ServerHere(settings)
     return running[settings]
 

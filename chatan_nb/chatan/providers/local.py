@@ -101,6 +101,7 @@ class LocalProvider(Provider):
         self, model: str, parameters: Mapping[str, Any], answer: AnswerFormat | None
     ) -> Call:
         """Check the parameters; raises ``ValueError``, also for a file that is not there."""
+        model = str(model)
         if model != EMBEDDED and not Path(model).expanduser().is_file():
             raise ValueError(
                 f"model={model!r} is no file: write the path of a .gguf file, or leave model out "
@@ -111,7 +112,7 @@ class LocalProvider(Provider):
         if answer is not None:
             form = {"name": answer.name, "schema": answer.schema, "strict": True}
             fields["response_format"] = {"type": "json_schema", "json_schema": form}
-        return Call(model, dict(parameters), answer, body_start(fields))
+        return Call(model, given, answer, body_start(fields))
 
     async def complete(self, request: Request) -> Completion:
         """Ask once. A cancelled call frees its slot."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any
 
@@ -57,7 +57,7 @@ _ELSEWHERE = {
 def checked(
     parameters: Mapping[str, Any], ranges: Mapping[str, Range], *, where: str
 ) -> dict[str, Any]:
-    """The parameters as plain numbers and a list of ``stop`` strings.
+    """The parameters as plain numbers and a list of ``stop`` strings, without those that are None.
 
     Raises ``ValueError`` naming the parameter and what to write instead.
 
@@ -66,19 +66,20 @@ def checked(
     """
     result: dict[str, Any] = {}
     for name, value in parameters.items():
-        if name == "stop":
-            result[name] = _stop(value)
-        elif name in ranges:
-            result[name] = ranges[name].checked(name, value)
-        else:
-            known = [*ranges, "stop"]
-            same = [_ELSEWHERE[name]] if _ELSEWHERE.get(name) in (*known, "schema") else []
-            near = same or difflib.get_close_matches(name, known, n=1)
-            meant = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(
-                f"{where} has no parameter {name!r}: {meant}It takes {', '.join(sorted(known))}"
-            )
+        if name != "stop" and name not in ranges:
+            raise _unknown(name, [*ranges, "stop"], where)
+        if value is not None:
+            result[name] = _stop(value) if name == "stop" else ranges[name].checked(name, value)
     return result
+
+
+def _unknown(name: str, known: Sequence[str], where: str) -> ValueError:
+    elsewhere = _ELSEWHERE.get(name)
+    near = [elsewhere] if elsewhere in (*known, "schema") else get_close_matches(name, known, n=1)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    return ValueError(
+        f"{where} has no parameter {name!r}: {meant}It takes {', '.join(sorted(known))}"
+    )
 
 
 def _stop(value: Any) -> list[str]:

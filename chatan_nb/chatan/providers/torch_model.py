@@ -1,6 +1,6 @@
 """A Hugging Face model in this process: loading it, and what its tokenizer makes of messages.
 
-Everything here runs in the one thread that ``torch_worker`` keeps for it.
+All of it but ``identity`` and ``json_grammar`` runs in the one thread of ``torch_worker``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,13 @@ class TorchModel:
     """A loaded causal language model and its tokenizer. Raises ``ProviderError``."""
 
     def __init__(self, settings: ModelSettings) -> None:
-        with loading(settings):
+        with _loading(settings), quiet():
             import torch
             from transformers import AutoModelForCausalLM, AutoTokenizer
 
             self.device = settings.device or _best_device(torch)
-            if (
-                self.device == "cpu"
-            ):  # a core stays free: torch's threads wait for each other busily
+            if self.device == "cpu":
+                # a core stays free for the rest: torch's threads wait for each other busily
                 cores = max(1, (os.cpu_count() or 2) - 1)
                 torch.set_num_threads(min(torch.get_num_threads(), cores))
             dtype = getattr(torch, settings.dtype) if settings.dtype else None
@@ -153,12 +153,16 @@ def json_grammar(schema: str) -> str:
     return grammar
 
 
+@lru_cache
 def identity(settings: ModelSettings) -> str:
-    """Which weights these are: a digest of a folder's files, or the Hub's commit. Blocks."""
+    """Which weights these are: a digest of a folder's files, or the Hub's commit.
+
+    Blocks; may run in any thread. Raises ``ProviderError``.
+    """
     from hashlib import file_digest, sha256
 
     if settings.folder is None:
-        with loading(settings):
+        with _loading(settings):
             from transformers import AutoConfig
 
             commit = AutoConfig.from_pretrained(**settings.source)._commit_hash
@@ -179,7 +183,7 @@ def first_line(error: object) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without progress bars and remarks of transformers."""
+    """Without progress bars and remarks of transformers. In the one thread only."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -194,13 +198,12 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def loading(settings: ModelSettings) -> Iterator[None]:
-    """Quietly; what goes wrong becomes a ``ProviderError`` of one line."""
+def _loading(settings: ModelSettings) -> Iterator[None]:
+    """What goes wrong becomes a ``ProviderError`` of one line."""
     try:
         if settings.folder is not None and not settings.folder.is_dir():
             raise FileNotFoundError(f"there is no folder {settings.folder}")
-        with quiet():
-            yield
+        yield
     except Exception as error:
         raise _sorted(settings, error) from error
 

@@ -121,7 +121,7 @@ class TransformersProvider(Provider):
             seed=given.get("seed"),
             schema=schema,
         )
-        return Call(settings.model, dict(parameters), answer, body)
+        return Call(settings.model, given, answer, body)
 
     async def complete(self, request: Request) -> Completion:
         """Ask once. A cancelled call frees its place in the batch at the next token."""

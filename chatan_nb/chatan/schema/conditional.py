@@ -57,7 +57,8 @@ class By(SampleFunction):
         """Those of the parent's values that have no entry here, where there is no default."""
         if self._default is not None:
             return []
-        return [value for value in parent_values if self._sampler(value) is None]
+        unknown = (value for value in parent_values if self._sampler(value) is None)
+        return list({repr(value): value for value in unknown}.values())
 
     def values(self) -> list[Any] | None:
         found: list[Any] = []
@@ -65,7 +66,7 @@ class By(SampleFunction):
             values = sampler.values()
             if values is None:
                 return None
-            found += [value for value in values if value not in found]
+            found += values
         return found
 
     def arrow_type(self) -> pa.DataType:

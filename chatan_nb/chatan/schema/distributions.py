@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Sequence
-from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from chatan.schema.randomness import below, open_unit, unit
@@ -15,6 +12,8 @@ from chatan.schema.sampling import Transform
 from chatan.schema.values import number_faults
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
@@ -24,12 +23,11 @@ if TYPE_CHECKING:
 _LARGEST_RATE = 1e9
 
 
-@dataclass(frozen=True, eq=False)
 class Uniform(Transform):
     """Numbers from ``low`` (included) to ``high`` (excluded)."""
 
-    low: Any
-    high: Any
+    def __init__(self, low: Any, high: Any) -> None:
+        self.low, self.high = low, high
 
     def faults(self) -> list[str]:
         return _order_faults("low", self.low, "high", self.high)
@@ -40,13 +38,11 @@ class Uniform(Transform):
         return pa.array(_between(words, float(self.low), float(self.high)))
 
 
-@dataclass(frozen=True, eq=False)
 class Range(Transform):
     """Whole numbers, or the multiples of a step, both ends included; else like ``Uniform``."""
 
-    start: Any
-    end: Any
-    step: Any = None
+    def __init__(self, start: Any, end: Any, step: Any = None) -> None:
+        self.start, self.end, self.step = start, end, step
 
     def faults(self) -> list[str]:
         faults = _order_faults("start", self.start, "end", self.end)
@@ -91,10 +87,14 @@ class Range(Transform):
     @cached_property
     def _exact(self) -> tuple[Fraction, Fraction]:
         """Start and step as they are written: 0.1 is a tenth, so that steps do not drift."""
+        from fractions import Fraction
+
         return Fraction(str(self.start)), Fraction(str(1 if self.step is None else self.step))
 
     @cached_property
     def _count(self) -> int:
+        from fractions import Fraction
+
         start, step = self._exact
         return int((Fraction(str(self.end)) - start) // step) + 1
 
@@ -108,12 +108,11 @@ class Range(Transform):
         return [(first + index * stride) / scale for index in indices]
 
 
-@dataclass(frozen=True, eq=False)
 class Normal(Transform):
     """The normal distribution."""
 
-    mean: Any
-    std: Any
+    def __init__(self, mean: Any, std: Any) -> None:
+        self.mean, self.std = mean, std
 
     def faults(self) -> list[str]:
         wrong = number_faults("std", self.std)
@@ -122,6 +121,8 @@ class Normal(Transform):
         return number_faults("mean", self.mean) + wrong
 
     def transform(self, words: Words) -> pa.Array:
+        from statistics import NormalDist
+
         import numpy as np
         import pyarrow as pa
 
@@ -130,11 +131,11 @@ class Normal(Transform):
         return pa.array(float(self.mean) + float(self.std) * deviations)
 
 
-@dataclass(frozen=True, eq=False)
 class Poisson(Transform):
     """How many of the events that come at a steady rate come in one unit of time."""
 
-    rate: Any
+    def __init__(self, rate: Any) -> None:
+        self.rate = rate
 
     def faults(self) -> list[str]:
         wrong = number_faults("rate", self.rate)
@@ -171,11 +172,11 @@ class Poisson(Transform):
         return least, np.where(shares >= shares[-1], 1.0, shares / shares[-1])
 
 
-@dataclass(frozen=True, eq=False)
 class Bernoulli(Transform):
     """True with probability ``p``."""
 
-    p: Any
+    def __init__(self, p: Any) -> None:
+        self.p = p
 
     def faults(self) -> list[str]:
         wrong = number_faults("p", self.p)
@@ -192,11 +193,11 @@ class Bernoulli(Transform):
         return pa.array(unit(words[:, 0]) < float(self.p))
 
 
-@dataclass(frozen=True, eq=False)
 class Distribution(Transform):
     """A frozen distribution of ``scipy.stats``."""
 
-    frozen: Any
+    def __init__(self, frozen: Any) -> None:
+        self.frozen = frozen
 
     def faults(self) -> list[str]:
         import numpy as np

@@ -20,6 +20,7 @@ from chatan.schema.columns import (
 from chatan.schema.nearest import suggestion
 from chatan.schema.samplers import By
 from chatan.schema.template import Template
+from chatan.schema.values import array_of
 
 
 class SchemaError(ValueError):
@@ -204,15 +205,21 @@ def _read_sampler(name: str, column: SamplerColumn, names: list[str], above: lis
 def _read_plain(name: str, column: Column, names: list[str], above: list[str]) -> Reading:
     del names, above
     faults = []
-    if isinstance(column, StaticColumn) and not isinstance(column.value, str | int | float | None):
-        import pyarrow as pa
-
+    if isinstance(column, StaticColumn) and not _is_simple(column.value):
         try:
-            pa.array([column.value])
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError):
-            what = type(column.value).__name__
-            faults.append(f"a value of type {what} cannot stand in a table; write text or numbers")
+            array_of([column.value])
+        except ValueError as error:
+            faults.append(str(error))
     return Node(name, column, ()), faults
+
+
+def _is_simple(value: object) -> bool:
+    """Whether a table can hold it for certain, so that Arrow need not be loaded to see."""
+    if isinstance(value, str):
+        return value.isascii()
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return value is None or isinstance(value, float)
 
 
 _READERS: dict[type[Column], Reader] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from chatan.schema.randomness import product
+from chatan.schema.randomness import high_product
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +58,7 @@ def _shifted(moved: Words, other: Words, keys: Words, turn: int, size: int) -> W
     import numpy as np
 
     step = np.uint64(turn * _ROUND_STEP % 2**64)
-    moved = moved + product(_mixed(keys + step + other), size)[0]
+    moved = moved + high_product(_mixed(keys + step + other), size)
     return np.where(moved >= size, moved - np.uint64(size), moved)
 
 

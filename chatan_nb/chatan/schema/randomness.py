@@ -50,26 +50,28 @@ def philox(key: int, counters: Words) -> Words:
     zeros = np.zeros_like(counters)
     first, second, third, fourth = counters, zeros, zeros, zeros
     for _ in range(10):
-        high_first, low_first = product(first, _MULTIPLIERS[0])
-        high_third, low_third = product(third, _MULTIPLIERS[1])
-        first = high_third ^ second ^ np.uint64(left)
-        second = low_third
-        third = high_first ^ fourth ^ np.uint64(right)
-        fourth = low_first
+        first, second, third, fourth = (
+            high_product(third, _MULTIPLIERS[1]) ^ second ^ np.uint64(left),
+            third * np.uint64(_MULTIPLIERS[1]),
+            high_product(first, _MULTIPLIERS[0]) ^ fourth ^ np.uint64(right),
+            first * np.uint64(_MULTIPLIERS[0]),
+        )
         left, right = (left + _KEY_STEPS[0]) & _WORD, (right + _KEY_STEPS[1]) & _WORD
     return np.stack([first, second, third, fourth], axis=1)
 
 
-def product(word: Words, factor: int) -> tuple[Words, Words]:
-    """The high and the low 64 bits of ``word * factor``."""
+def high_product(word: Words, factor: int) -> Words:
+    """The high 64 of the 128 bits of ``word * factor``."""
     import numpy as np
 
     half, mask = np.uint64(32), np.uint64(0xFFFFFFFF)
     factor_low, factor_high = np.uint64(factor & 0xFFFFFFFF), np.uint64(factor >> 32)
     low, high = word & mask, word >> half
     middle = high * factor_low + (low * factor_low >> half)
-    crossing = low * factor_high + (middle & mask)
-    return high * factor_high + (middle >> half) + (crossing >> half), word * np.uint64(factor)
+    upper: Words = middle >> half
+    if factor_high:
+        upper += high * factor_high + (low * factor_high + (middle & mask) >> half)
+    return upper
 
 
 def below(word: Words, count: int) -> npt.NDArray[np.int64]:
@@ -79,7 +81,7 @@ def below(word: Words, count: int) -> npt.NDArray[np.int64]:
     """
     import numpy as np
 
-    return product(word, count)[0].view(np.int64)
+    return high_product(word, count).view(np.int64)
 
 
 def unit(word: Words) -> npt.NDArray[np.float64]:

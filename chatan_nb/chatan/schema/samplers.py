@@ -45,7 +45,7 @@ class SampleNamespace:
     ...     "city": chatan.sample.by("country", {"France": ["Paris", "Lyon"], "Japan": "Kyoto"}),
     ... })
     >>> ds.generate(3)["city"].tolist()
-    ['Kyoto', 'Lyon', 'Kyoto']
+    ['Kyoto', 'Paris', 'Lyon']
     """
 
     def choice(self, values: Sequence[Any] | Mapping[Any, float]) -> SampleFunction:
@@ -57,6 +57,7 @@ class SampleNamespace:
         >>> import chatan
         >>> ds = chatan.dataset({"drink": chatan.sample.choice(["tea", "coffee", "water"])})
         >>> ds.generate(4)["drink"].tolist()
+        ['water', 'coffee', 'tea', 'water']
         """
         return Choice(values)
 
@@ -73,6 +74,7 @@ class SampleNamespace:
         >>> import chatan
         >>> ds = chatan.dataset({"level": chatan.sample.weighted({"easy": 3, "hard": 1})})
         >>> ds.generate(4)["level"].tolist()
+        ['easy', 'hard', 'easy', 'easy']
         """
         if weights is None and isinstance(values, tuple) and len(values) == 2:
             values, weights = values
@@ -86,6 +88,7 @@ class SampleNamespace:
         >>> import chatan
         >>> ds = chatan.dataset({"id": chatan.sample.uuid()}, name="people")
         >>> ds.generate(1)["id"].tolist()
+        ['06a32f5e-478e-4b09-849b-9da9895bc07a']
         """
         return Uuid()
 
@@ -117,6 +120,7 @@ class SampleNamespace:
         >>> import chatan
         >>> day = chatan.sample.datetime("2024-01-01", "2024-12-31", format="%Y-%m-%d")
         >>> chatan.dataset({"day": day}).generate(2)["day"].tolist()
+        ['2024-05-24', '2024-08-05']
         """
         return Datetime(start, end, format, step, unit)
 
@@ -130,6 +134,7 @@ class SampleNamespace:
         >>> import chatan
         >>> ds = chatan.dataset({"price": chatan.sample.range(0, 1, step=0.25)})
         >>> ds.generate(4)["price"].tolist()
+        [0.25, 0.0, 0.0, 1.0]
         """
         return Range(start, end, step)
 
@@ -139,6 +144,7 @@ class SampleNamespace:
         >>> import chatan
         >>> ds = chatan.dataset({"share": chatan.sample.uniform()})
         >>> ds.generate(2)["share"].round(3).tolist()
+        [0.801, 0.312]
         """
         return Uniform(low, high)
 
@@ -148,6 +154,7 @@ class SampleNamespace:
         >>> import chatan
         >>> ds = chatan.dataset({"height": chatan.sample.normal(170, 10)})
         >>> ds.generate(2)["height"].round(1).tolist()
+        [144.9, 179.1]
         """
         return Normal(mean, std)
 
@@ -157,6 +164,7 @@ class SampleNamespace:
         >>> import chatan
         >>> ds = chatan.dataset({"visits": chatan.sample.poisson(3)})
         >>> ds.generate(4)["visits"].tolist()
+        [2, 2, 1, 4]
         """
         return Poisson(rate)
 
@@ -166,6 +174,7 @@ class SampleNamespace:
         >>> import chatan
         >>> ds = chatan.dataset({"churned": chatan.sample.bernoulli(0.5)})
         >>> ds.generate(4)["churned"].tolist()
+        [True, False, True, True]
         """
         return Bernoulli(p)
 
@@ -177,6 +186,7 @@ class SampleNamespace:
         >>> import chatan, scipy.stats
         >>> ds = chatan.dataset({"wait": chatan.sample.distribution(scipy.stats.expon(scale=5))})
         >>> ds.generate(2)["wait"].round(3).tolist()
+        [5.095, 2.016]
         """
         return Distribution(frozen)
 
@@ -201,6 +211,7 @@ class SampleNamespace:
         ...     "price": sample.by("plan", {"free": 0, "paid": sample.range(5, 50, step=5)}),
         ... })
         >>> ds.generate(4)["price"].tolist()
+        [20, 0, 0, 0]
         """
         return By(column, entries, default)
 
@@ -214,6 +225,7 @@ class SampleNamespace:
         >>> import chatan
         >>> pareto = chatan.sample.function(lambda rng, size: rng.pareto(3, size))
         >>> chatan.dataset({"income": pareto}).generate(2)["income"].round(3).tolist()
+        [0.155, 0.969]
         """
         return Function(fn)
 
@@ -251,6 +263,7 @@ class SampleNamespace:
         ...     "born": chatan.sample.from_dataset(people, "born"),
         ... })
         >>> ds.generate(3).values.tolist()
+        [['Ada', 1815], ['Alan', 1912], ['Ada', 1815]]
         """
         return FromTable(Source(data), column, order, cycle, aligned)
 
@@ -265,6 +278,7 @@ class SampleNamespace:
         >>> person = chatan.sample.row({"name": ["Ada", "Alan"], "born": [1815, 1912]})
         >>> ds = chatan.dataset({"name": person["name"], "born": person["born"]})
         >>> ds.generate(3).values.tolist()
+        [['Ada', 1815], ['Alan', 1912], ['Ada', 1815]]
         """
         return TableRow(data, order, cycle)
 

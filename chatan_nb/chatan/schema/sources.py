@@ -17,33 +17,6 @@ if TYPE_CHECKING:
 _CHUNK = 65_536
 
 
-def as_table(data: Any) -> pa.Table:
-    """All columns of a table that a user brought, as text, numbers and so on of one type each.
-
-    Parameters
-    ----------
-    data
-        A pandas DataFrame (its index is left out), Hugging Face dataset, Arrow table, dict of
-        lists or list of dicts.
-
-    Raises
-    ------
-    TypeError
-        If it is none of these.
-    ValueError
-        If its columns differ in length, or Arrow cannot hold the values of one.
-
-    >>> as_table([{"a": 1}, {"a": 2, "b": "x"}]).to_pydict()
-    {'a': [1, 2], 'b': [None, 'x']}
-    """
-    import pyarrow as pa
-
-    columns = _columns_of(data)
-    return pa.table(
-        [_as_arrow(name, values) for name, values in columns], [str(name) for name, _ in columns]
-    )
-
-
 class Source:
     """A pandas DataFrame, Hugging Face dataset, Arrow table, dict of lists or list of dicts.
 
@@ -62,8 +35,8 @@ class Source:
             if times == 0:
                 known = [name for name in names if isinstance(name, str)]
                 hint = suggestion(column, known) if isinstance(column, str) else ""
-                listed = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
-                return [f"the data has no column {column!r}{hint or f'; it has {listed}'}"]
+                listed = ", ".join(map(repr, names[:8])) + ", ..." * (len(names) > 8)
+                return [f"the data has no column {column!r}{hint or f'; it has {listed or None}'}"]
             if times > 1:
                 return [f"the data has {times} columns named {column!r}; rename one"]
             if len(self.column(column)) == 0:
