@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -132,13 +133,15 @@ def take_in(data: Any, key: str | None = None) -> SourceRows:
         names = given.names
     except ValueError as error:
         raise SchemaError([str(error)]) from None
-    repeated = [name for name, times in Counter(map(str, names)).items() if times > 1]
+    texts = list(map(str, names))
+    repeated = [name for name, times in Counter(texts).items() if times > 1]
     if repeated:
         raise SchemaError([f"the data has more than one column {name!r}" for name in repeated])
-    if key is not None and key not in names:
-        raise SchemaError(
-            [f"key={key!r} is no column of the data{suggestion(key, map(str, names))}"]
-        )
+    key = None if key is None else str(key)
+    if key is not None and key not in texts:
+        raise SchemaError([f"key={key!r} is no column of the data{suggestion(key, texts)}"])
+    if hasattr(data, "iloc"):
+        data = data.copy(deep=False)  # columns that the user adds to it later are not of this run
     return SourceRows(data, pa.table({str(name): _column(given, name) for name in names}), key)
 
 
@@ -155,5 +158,6 @@ def _column(given: SourceData, name: Any) -> pa.ChunkedArray:
 
 
 def _is_missing(value: Any) -> bool:
-    unequal = isinstance(value, float) and value != value
-    return value is None or unequal or type(value).__name__ in {"NAType", "NaTType"}
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or type(value).__name__ in {"NAType", "NaTType"}

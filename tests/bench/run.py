@@ -4,7 +4,8 @@
 measures these cases, ``--scale 0.1`` makes a tenth of the rows, ``--output FILE`` writes the
 table, in Markdown, to a file too (in ``README.md`` to its place). The server answers in a
 process of its own, and each measurement has a fresh process: its CPU and memory are the client's
-alone. Every figure is the best of its repeats; its floors were measured by turns with it.
+alone (memory is read as Linux tells it). Every figure is the best of its repeats; its floors were
+measured by turns with it.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def test_the_embedded_model(tmp_path: Path, embedded_model: Path) -> None:
     check(tmp_path, 4)
 
 
-def test_an_openai_compatible_server_with_a_real_model(tmp_path: Path, embedded_model: Path) -> None:
+def test_a_server_that_speaks_as_openai_does(tmp_path: Path, embedded_model: Path) -> None:
     with endpoint(embedded_model) as base_url:
         generator = f'chatan.generator("openai", base_url={base_url!r}, max_tokens=24)'
         run(few(PLAIN, generator), tmp_path, OPENAI_API_KEY="sk-not-for-this-server")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -131,6 +132,13 @@ class ProviderError(Exception):
         self.retry_after = retry_after
         self.text = text
         self.usage = usage
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        sorted_as = {
+            name: getattr(self, name)
+            for name in ("kind", "scope", "status", "retry_after", "text", "usage")
+        }
+        return functools.partial(type(self), **sorted_as), self.args
 
 
 class Provider(ABC):
