@@ -91,7 +91,8 @@ class Sheet:
         versions = self._versions.copy()
 
         def is_current(row: int, name: str) -> bool:
-            return all(versions[it] == self._versions[it] for it in (name, (row, name)))
+            held, now, cell = versions.get, self._versions.get, (row, name)
+            return held(name) == now(name) and held(cell) == now(cell)
 
         return Work(
             plan=Plan(self.schema),

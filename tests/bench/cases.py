@@ -178,10 +178,13 @@ def busy(bench: Bench) -> Iterator[Figure]:
 
 
 def imports(bench: Bench) -> Iterator[Figure]:
-    own, bare = bench.least(
-        ("importing", {"module": "chatan"}), ("importing", {"module": "asyncio"})
+    own, bare, pandas = bench.least(
+        ("importing", {"module": "chatan"}),
+        ("importing", {"module": "asyncio"}),
+        ("importing", {"module": "pandas"}),
     )
-    work, floors = "import chatan", {"import asyncio": bare["cpu"] * 1000}
+    work = "import chatan"
+    floors = {"import asyncio": bare["cpu"] * 1000, "import pandas": pandas["cpu"] * 1000}
     yield Figure(work, "CPU", own["cpu"] * 1000, "ms", 150, floors)
     floors = {"import asyncio": bare["held"] / 1e6}
     yield Figure(work, "memory of the process", own["held"] / 1e6, "MB", None, floors)

@@ -33,6 +33,7 @@ def apart(name: str, arguments: Mapping[str, Any]) -> dict[str, float]:
     given = [f"{key}={value}" for key, value in arguments.items()]
     command = [sys.executable, str(Path(__file__).with_name("measure.py")), name, *given]
     environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stderr}")

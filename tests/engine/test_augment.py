@@ -24,7 +24,7 @@ def tickets() -> pd.DataFrame:
     frame = pd.DataFrame(
         {
             "ticket_id": [7, 3, 9, 3, 1],
-            "text": ["good", None, "bäd\n,\"", "", "{text} {x}"],
+            "text": ["good", None, 'bäd\n,"', "", "{text} {x}"],
             "score": [1.5, np.nan, np.inf, -0.0, 2.0],
             "when": pd.to_datetime(["2024-01-01", None, "2024-01-03", "2024-01-04", "2024-01-05"]),
             "kind": pd.Categorical(["a", "b", None, "a", "b"], categories=["b", "a", "z"]),

@@ -1,4 +1,4 @@
-"""Functions as columns: of every shape, in threads or on their loop, whatever they raise or give."""
+"""Functions as columns: of every shape, in threads or on their loop, whatever they raise."""
 
 from __future__ import annotations
 
@@ -318,7 +318,9 @@ def test_a_loop_that_ends_takes_its_async_cells_with_it_and_no_others() -> None:
 def test_many_cheap_calls_do_not_starve_anything() -> None:
     gen, _ = echo()
     began = time.monotonic()
-    ds = chatan.dataset({"n": numbers(5000), "f": lambda n: n + 1, "q": gen("{n}", when=lambda n: n == 1)})
+    ds = chatan.dataset(
+        {"n": numbers(5000), "f": lambda n: n + 1, "q": gen("{n}", when=lambda n: n == 1)}
+    )
     run = ds.start(5000)
     assert list(run.result(PATIENCE)["f"]) == list(range(1, 5001))
     assert time.monotonic() - began < PATIENCE

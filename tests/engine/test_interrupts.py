@@ -1,4 +1,4 @@
-"""Runs that are cancelled, paused, interrupted or doubled: what is finished is kept and not resent."""
+"""Runs that are cancelled, paused, interrupted or doubled: what is finished is kept."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def test_cancel_keeps_what_is_finished_and_what_was_in_flight() -> None:
     run = ds.start(200)
     provider.wait_for("q50")
     run.cancel()
-    with pytest.raises(RunCancelled, match=r"of 200 rows finished; .*: ds\.generate\(200\) goes on"):
+    with pytest.raises(
+        RunCancelled, match=r"of 200 rows finished; .*: ds\.generate\(200\) goes on"
+    ):
         run.result(PATIENCE)
     assert run.progress.state == "cancelled"
     provider.let_go()
@@ -161,7 +163,7 @@ def test_a_paused_run_can_be_cancelled_and_one_paused_before_it_began() -> None:
 
 
 def test_what_waits_to_be_sent_again_is_given_up_when_the_run_is_cancelled() -> None:
-    gen, provider = echo(lambda prompt, attempt: later("rate_limit", 300.0) if attempt == 1 else "x")
+    gen, _ = echo(lambda prompt, attempt: later("rate_limit", 300.0) if attempt == 1 else "x")
     ds = chatan.dataset({"q": gen("Q")})
     run = ds.start(3)
     until(lambda: run.progress.retries == 3)

@@ -10,6 +10,7 @@ import pytest
 
 import chatan
 from chatan import sample
+from chatan.providers.base import Completion, Usage
 from engine.echo import PATIENCE, EchoProvider, echo, generator, until
 
 
@@ -147,3 +148,17 @@ def test_unfinished_rows_are_bounded_however_many_there_are() -> None:
     provider.let_go()
     with pytest.raises(chatan.RunCancelled):
         run.result(PATIENCE)
+
+
+def test_requests_and_tokens_per_minute_hold() -> None:
+    """Twenty requests a second, a tenth of a second's worth saved up; 400 tokens, a second's."""
+    cases: list[tuple[dict[str, float], int, float]] = [
+        ({"requests_per_minute": 1200.0}, 12, 11 / 20 - 0.1),
+        ({"tokens_per_minute": 24_000.0}, 30, (30 * 20 - 400 - 20) / 400),
+    ]
+    for limits, n, least in cases:
+        provider = EchoProvider(lambda prompt, attempt: Completion(prompt, Usage(5, 15)))
+        gen = generator(provider, 1, **limits)
+        run = chatan.dataset({"n": numbered(n), "q": gen("{n}")}).start(n)
+        assert len(run.result(PATIENCE)) == n
+        assert run.progress.elapsed >= least

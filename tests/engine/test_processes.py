@@ -1,11 +1,10 @@
-"""What runs leave behind, in processes of their own: nothing after the end, a clean slate in forks."""
+"""Runs in processes of their own: what they leave behind, at the end and in forked children."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import textwrap
-from typing import Any
 
 import pytest
 
@@ -97,7 +96,8 @@ def test_connections_are_closed_with_the_portal_and_tasks_and_threads_do_not_pil
         after = counts()
         print(before[0], after[0], after[1] - before[1], after[2] - before[2], 0 < after[2] <= 4)
         portal().close()
-        print(len(me.net_connections()), [t.name for t in threading.enumerate() if t.name == "chatan"])
+        names = [thread.name for thread in threading.enumerate()]
+        print(len(me.net_connections()), "chatan" in names)
         """,
         llm_server.endpoint(lat=1).openai,
     )
@@ -106,7 +106,7 @@ def test_connections_are_closed_with_the_portal_and_tasks_and_threads_do_not_pil
     assert (tasks_before, tasks_after) == ("0", "0")
     assert int(threads) <= 2
     assert (connections, some) == ("0", "True")
-    assert last == "0 []"
+    assert last == "0 False"
 
 
 def test_forked_children_make_rows_too(llm_server: LanguageModelServer) -> None:
@@ -120,7 +120,7 @@ def test_forked_children_make_rows_too(llm_server: LanguageModelServer) -> None:
                 try:
                     df = ds.generate(20 + number)
                     assert df.notna().all(axis=None), df
-                    assert ds.usage.calls == 20 + number - already, ds.usage
+                    assert ds.usage.calls == 20 + number, ds.usage
                     status = 0
                 except BaseException as error:
                     print(repr(error), flush=True)
@@ -128,20 +128,16 @@ def test_forked_children_make_rows_too(llm_server: LanguageModelServer) -> None:
                     os._exit(status)
             return os.waitpid(pid, 0)[1]
 
-        already = 0
         print("fresh", child(1), flush=True)
         ds.generate(10)
-        already = 10
         print("after a run", child(2), flush=True)
         run = ds.start(1000)
         while run.progress.calls < 5: time.sleep(0.001)
         pid = os.fork()
         if pid == 0:  # half-way through its parent's run
             try:
-                held = ds["q"].states["done"]
-                df = ds.generate(100)
+                df = ds.generate(500)
                 assert df.notna().all(axis=None)
-                assert 10 <= 100 - held <= 90
                 print("during a run", 0, flush=True)
             finally:
                 os._exit(0)
@@ -173,8 +169,9 @@ def test_a_tight_loop_in_the_main_thread_leaves_a_run_going(
     assert said.split() == ["40", "True", "True"]
 
 
-def test_start_methods_of_multiprocessing(llm_server: LanguageModelServer, tmp_path: Any) -> None:
-    """A pool of workers, forked while a run goes on, each making rows of its own."""
+def test_a_pool_of_workers_that_is_forked_while_a_run_goes_on(
+    llm_server: LanguageModelServer,
+) -> None:
     said = program(
         """
         import multiprocessing
@@ -183,11 +180,13 @@ def test_start_methods_of_multiprocessing(llm_server: LanguageModelServer, tmp_p
             own = chatan.dataset({"n": numbers, "q": gen("W {n}")}, seed=number)
             return len(own.generate(5))
 
-        run = ds.start(200)
+        run = ds.start(1000)
+        while run.progress.rows_done < 1: time.sleep(0.001)
+        import pandas  # a fork in the middle of an import is Python's own trap
         with multiprocessing.get_context("fork").Pool(2) as pool:
             print(pool.map(work, range(4)))
         print(len(run.result()))
         """,
         llm_server.endpoint(lat=5).openai,
     )
-    assert said.splitlines() == ["[5, 5, 5, 5]", "200"]
+    assert said.splitlines() == ["[5, 5, 5, 5]", "1000"]

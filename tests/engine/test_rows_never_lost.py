@@ -106,8 +106,9 @@ def column_of(name: str, plan: Plan, gen: Any) -> Any:
         return sample.range(0, 10**6)
     when = None
     if plan.skips:
-        text = f"lambda {', '.join(plan.asks)}: not chance({plan.skips}, {name!r}, {', '.join(plan.asks)})"
-        when = eval(text, {"chance": chance})
+        asks = ", ".join(plan.asks)
+        when = eval(f"lambda {asks}: not chance(percent, name, {asks})",
+                    {"chance": chance, "percent": plan.skips, "name": name})  # fmt: skip
     if plan.kind == "prompt":
         references = "".join(f"|{{{need}}}" for need in plan.needs)
         return gen(f"{name}|{{at}}{references}", when=when)
@@ -212,7 +213,8 @@ def test_every_cell_is_what_it_must_be(
     assert provider.calls == asked + stumbled, "nothing settled is sent again"
     draws = set(zip(provider.prompts, provider.draws, strict=True))
     assert len(draws) == asked, "a cell keeps its draw when it is sent again"
-    assert provider.most_in_flight <= min(flying or 999, 16 if concurrency == "auto" else concurrency)
+    most = 16 if concurrency == "auto" else concurrency
+    assert provider.most_in_flight <= min(flying or most, most)
     assert provider.most_rows <= (rows or ROWS)
     assert provider.most_columns <= (columns or len(plans))
 

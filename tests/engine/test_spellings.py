@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import io
 import threading
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 import trio
 
 import chatan
-from chatan import Run, sample
-from engine.echo import PATIENCE, EchoProvider, echo, generator
+from chatan import Run, progress, sample
+from engine.echo import PATIENCE, EchoProvider, echo, generator, refused
 
 
 def small(provider: EchoProvider | None = None) -> chatan.Dataset:
@@ -229,3 +230,24 @@ def test_waiting_may_be_given_up_and_the_run_goes_on() -> None:
     assert not run.done()
     provider.let_go()
     assert len(run.result(PATIENCE)) == 1
+
+
+def test_a_prompt_that_fails_on_one_context_raises() -> None:
+    gen, _ = echo(lambda prompt, attempt: refused(text="No."))
+    with pytest.raises(chatan.ProviderError) as caught:
+        gen("Hi")()
+    assert (caught.value.kind, caught.value.text) == ("refused", "No.")
+
+
+def test_the_bar_in_a_terminal_tells_how_it_goes() -> None:
+    gen, provider = echo(lambda prompt, attempt: refused(), hold=("Q",))
+    run = chatan.dataset({"q": gen("Q"), "s": "x"}).start(3)
+    shown = io.StringIO()
+    provider.wait_for("Q")
+    threading.Timer(0.05, provider.let_go).start()
+    with pytest.warns(chatan.FailedCells):
+        df = progress.wait(run, shown, show=True)
+    assert list(df["s"]) == ["x"] * 3
+    last = shown.getvalue().strip().split("\r")[-1]
+    assert "3/3" in last
+    assert "3 calls, 0 in flight, 3 failed" in last

@@ -29,7 +29,9 @@ def numbers(n: int) -> Any:
 
 def giving(*values: Any) -> chatan.Dataset:
     """A dataset whose column ``f`` holds these values."""
-    return chatan.dataset({"n": numbers(max(1, len(values))), "f": lambda n: values[n]}, len(values))
+    return chatan.dataset(
+        {"n": numbers(max(1, len(values))), "f": lambda n: values[n]}, len(values)
+    )
 
 
 @dataclasses.dataclass
@@ -116,7 +118,9 @@ def test_odd_types_become_what_they_stand_for(given: Any, held: Any) -> None:
     assert type(found[1]) is type(held)
 
 
-@pytest.mark.parametrize("missing", [None, pd.NA, pd.NaT, np.datetime64("NaT"), np.timedelta64("NaT")])
+@pytest.mark.parametrize(
+    "missing", [None, pd.NA, pd.NaT, np.datetime64("NaT"), np.timedelta64("NaT")]
+)
 def test_what_is_missing_is_missing(missing: Any) -> None:
     ds = giving(missing, missing)
     assert list(ds.generate()["f"].isna()) == [True, True]

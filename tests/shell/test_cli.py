@@ -41,9 +41,7 @@ def write(folder: Path, base_url: str, extra: str = "") -> None:
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "json", "jsonl"])
-def test_run_writes_the_rows(
-    tmp_path: Path, llm_server: LanguageModelServer, suffix: str
-) -> None:
+def test_run_writes_the_rows(tmp_path: Path, llm_server: LanguageModelServer, suffix: str) -> None:
     write(tmp_path, llm_server.endpoint().openai)
     done = shell("run", "qa.py", "-n", "7", "-o", f"out.{suffix}", folder=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -34,9 +34,7 @@ asyncio.run(main())
 """
 
 PLAIN = textwrap.dedent(
-    ASYNC.split("async def main():\n")[1]
-    .replace("await ", "")
-    .replace("asyncio.run(main())", "")
+    ASYNC.split("async def main():\n")[1].replace("await ", "").replace("asyncio.run(main())", "")
 )
 
 

@@ -144,28 +144,40 @@ class Lane:
 
     def pump(self) -> None:
         """Send what may be sent; called whenever that may have become more."""
-        loop = asyncio.get_running_loop()
+        while (taken := self._take()) is not None:
+            task = asyncio.get_running_loop().create_task(self._serve(*taken))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _take(self) -> tuple[Queue, Job] | None:
+        """The next job that may go now, counted as in flight; its queue goes to the end."""
         idle = 0
         while self.inflight < self.limit and idle < len(self._queues):
             if (wait := self._pacer.wait()) > 0:
                 if self._wakeup is None:
-                    self._wakeup = loop.call_later(wait, self._wake)
-                return
+                    self._wakeup = asyncio.get_running_loop().call_later(wait, self._wake)
+                return None
             queue = self._queues[0]
             job: Job | None = None
             with queue.guard:
                 job = queue.take()
             if len(self._queues) > 1:
                 self._queues.append(self._queues.pop(0))
-            if job is None:
-                idle += 1
-                continue
-            idle = 0
-            self.inflight += 1
-            self._pacer.sent()
-            task = loop.create_task(self._send(queue, job))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            if job is not None:
+                self.inflight += 1
+                self._pacer.sent()
+                return queue, job
+            idle += 1
+        return None
+
+    async def _serve(self, queue: Queue, job: Job) -> None:
+        """A place in flight: sends a job, and the next, as long as there is one."""
+        taken: tuple[Queue, Job] | None = (queue, job)
+        while taken is not None:
+            await self._send(*taken)
+            taken = self._take()
+            if self.inflight < self.limit:
+                self.pump()
 
     def _wake(self) -> None:
         self._wakeup = None
@@ -206,7 +218,6 @@ class Lane:
                 queue.put_back(job)
             else:
                 self._delay(delay, queue, job)
-        self.pump()
 
     def _delay(self, delay: float, queue: Queue, job: Job) -> None:
         def again() -> None:
@@ -272,6 +283,8 @@ class Pacer:
 
     def wait(self) -> float:
         """Seconds until a request may be sent; 0 for now."""
+        if not (self._requests or self._tokens):
+            return 0.0
         now = time.monotonic()
         wait = self._next - now if self._requests else 0.0
         if self._tokens:

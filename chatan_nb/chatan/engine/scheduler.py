@@ -31,9 +31,7 @@ ROWS_PER_CALL = 4
 FEWEST_ROWS = 512
 """Unfinished rows that are always admitted."""
 
-PASSING = frozenset(
-    {"rate_limit", "timeout", "connection", "server", "broken_answer", "cancelled"}
-)
+PASSING = frozenset({"rate_limit", "timeout", "connection", "server", "broken_answer", "cancelled"})
 """Kinds of failure that a later run tries again by itself."""
 
 
