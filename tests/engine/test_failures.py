@@ -152,6 +152,21 @@ def test_failed_cells_are_told_once_and_where_the_user_is() -> None:
     assert caught[0].filename == __file__
 
 
+async def test_failures_are_told_in_async_code_too(llm_server: LanguageModelServer) -> None:
+    gen, _ = echo(lambda prompt, attempt: refused())
+    with pytest.warns(FailedCells) as told:
+        await chatan.dataset({"q": gen("Q")}).generate(3)
+    assert [warning.filename for warning in told] == [__file__]
+    run = asking(llm_server.endpoint(fault="401")).generate(5)
+    with pytest.raises(ProviderError, match="key"):
+        await run
+    with pytest.raises(ProviderError, match="key"):
+        [row async for row in run]
+    with pytest.raises(ProviderError, match="key"):
+        run.result()
+    assert run.progress.state == "failed"
+
+
 @pytest.mark.parametrize("fault", ["401", "403", "402", "404", "quota", "noroute", "echo"])
 def test_what_no_call_can_mend_ends_the_run_at_once(
     llm_server: LanguageModelServer, fault: str

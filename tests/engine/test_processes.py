@@ -24,7 +24,7 @@ START = """
 def program(text: str, url: str = "http://127.0.0.1:9/v1") -> str:
     """Run a program to its end; what it printed. It must end well and say nothing else."""
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(START) + textwrap.dedent(text), url],
+        [sys.executable, "-W", "always", "-c", textwrap.dedent(START) + textwrap.dedent(text), url],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -42,9 +42,12 @@ def program(text: str, url: str = "http://127.0.0.1:9/v1") -> str:
         # a stream of functions, results still coming
         """
         seen = []
-        busy = chatan.dataset({"n": numbers, "f": lambda n: seen.append(n)})
+        def work(n):
+            seen.append(n)
+            return sum(range(300))
+        busy = chatan.dataset({"n": numbers, "f": work})
         run = busy.start(100_000)
-        while len(seen) < 50: time.sleep(0.001)
+        while len(seen) < 20_000: time.sleep(0.001)
         """,
         # async functions on a loop that is gone
         """

@@ -70,9 +70,12 @@ class Caller:
         return waiting
 
     def _start(self) -> None:
+        try:
+            future = self._loop.run_in_executor(thread_pool(), self._work)
+        except RuntimeError:  # the interpreter ends, and its threads have ended already
+            return
         self._workers += 1
         watch = self._loop.call_later(4 * SLICE, self._found_slow)
-        future = self._loop.run_in_executor(thread_pool(), self._work)
 
         def ended(future: asyncio.Future[list[tuple[Any, Outcome]]]) -> None:
             watch.cancel()

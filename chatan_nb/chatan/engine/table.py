@@ -190,11 +190,9 @@ class CellColumn:
 
     def seal(self, block: int) -> None:
         """Pack a block of rows that are all settled into Arrow, where it takes least room."""
-        import pyarrow as pa
-
         values = self._blocks[block]
         if isinstance(values, list):
-            self._blocks[block] = packed(values, self.type.arrow or pa.null())
+            self._blocks[block] = packed(values, self.type.stored)
 
     def counts(self, rows: int) -> Counter[State]:
         states = self.states[:rows]
@@ -213,7 +211,7 @@ class CellColumn:
             for start in range(0, rows, BLOCK)
         ]
         # the type comes after the values: it may widen meanwhile, and holds all that came before
-        kind = self.type.arrow or pa.null()
+        kind = self.type.stored
         chunks = [
             packed(block, kind) if isinstance(block, list) else recast(block, kind)
             for block in blocks

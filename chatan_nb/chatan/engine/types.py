@@ -37,6 +37,13 @@ class ColumnType:
         self._fixed = fixed is not None
         self._python: type | None = None if fixed is None else _python_of(fixed)
 
+    @property
+    def stored(self) -> pa.DataType:
+        """The Arrow type of its values; null while none has come."""
+        import pyarrow as pa
+
+        return pa.null() if self.arrow is None else self.arrow  # a type without fields is false
+
     def fit(self, value: Any) -> Any:
         """The value as the column holds it.
 
