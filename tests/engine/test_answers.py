@@ -180,6 +180,23 @@ def test_strange_answers_over_the_wire(llm_server: LanguageModelServer, fault: s
     assert ds.to_arrow()["q"].to_pylist() == [text, text]
 
 
+def test_half_characters_in_prompts_and_names_are_refused_when_the_dataset_is_made() -> None:
+    gen, _ = echo()
+    with pytest.raises(chatan.SchemaError) as caught:
+        chatan.dataset(
+            {
+                "half \ud83d": "x",
+                "q": gen("half \ud83d", reuse=True),
+                "s": gen("x", system="\udc00"),
+            }
+        )
+    assert len(caught.value.faults) == 3
+    assert all("half a character" in fault for fault in caught.value.faults)
+    ds = chatan.dataset({"q": gen("whole \U0001f600", reuse=True)})
+    with pytest.raises(chatan.SchemaError, match="half a character"):
+        ds["q"].prompt = "\ud83d"
+
+
 def test_half_characters_inside_json_that_a_model_wrote() -> None:
     gen, provider = echo(lambda prompt, attempt: '{"name": "\\ud83d", "age": 3}')
     ds = chatan.dataset({"p": gen("Who?", schema=Person)})

@@ -326,6 +326,26 @@ def test_many_cheap_calls_do_not_starve_anything() -> None:
     assert time.monotonic() - began < PATIENCE
 
 
+async def test_a_function_may_make_rows_of_its_own() -> None:
+    gen, provider = echo()
+    ask = gen("Inner {n}")
+
+    def inner() -> chatan.Dataset:
+        return chatan.dataset({"n": numbers(3), "q": gen("{n}"), "f": lambda q: q})
+
+    def sync(n: int) -> str:
+        return str(inner().generate(2)["f"][1]) + str(ask(n=n))
+
+    async def later(n: int) -> str:
+        return str((await inner().generate(2))["f"][1]) + str(await ask(n=n))
+
+    ds = chatan.dataset({"n": numbers(12), "sync": sync, "later": later})
+    expected = [f"<1><Inner {n}>" for n in range(12)]
+    assert list((await ds.generate(12))["sync"]) == list(ds.to_pandas()["later"]) == expected
+    assert list(chatan.dataset({"n": numbers(3), "later": later}).run(3)["later"]) == expected[:3]
+    assert provider.calls == 27 * 3
+
+
 def test_a_function_that_changes_what_it_is_given_changes_no_cell() -> None:
     def empty(tags: list[str], person: dict[str, Any]) -> int:
         found = len(tags) + len(person["names"])

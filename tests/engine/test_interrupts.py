@@ -12,6 +12,7 @@ import textwrap
 import threading
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import chatan
@@ -194,6 +195,30 @@ def test_cancel_stops_functions_that_have_not_begun() -> None:
     done = ds["slow"].states.get("done", 0)
     assert 1 <= done <= 64, "those that had begun are kept"
     assert list(ds.generate(500)["slow"]) == list(range(500))
+
+
+def test_a_run_that_is_cancelled_while_it_draws_leaves_whole_rows() -> None:
+    go, began = threading.Event(), threading.Event()
+
+    def slow(rng: Any, size: int) -> Any:
+        began.set()
+        assert go.wait(PATIENCE)
+        return rng.integers(0, 10**9, size)
+
+    def columns() -> dict[str, Any]:
+        return {"a": sample.uuid(), "v": sample.function(slow), "b": sample.uniform(0, 1)}
+
+    ds = chatan.dataset({**columns(), "f": lambda v: -v})
+    first = ds.start(3000)
+    assert began.wait(PATIENCE)
+    first.cancel()
+    with pytest.raises(RunCancelled):
+        first.result(PATIENCE)
+    second = ds.start(3000)
+    go.set()
+    df = second.result(PATIENCE)
+    pd.testing.assert_frame_equal(df[["a", "v", "b"]], chatan.dataset(columns()).generate(3000))
+    assert list(df["f"]) == list(-df["v"])
 
 
 PROGRAM = """

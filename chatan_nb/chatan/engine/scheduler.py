@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chatan.engine.calls import FunctionCalls
-from chatan.engine.drawing import Drawing
+from chatan.engine.drawing import Drawing, Given
 from chatan.engine.lanes import Guard, Lane, Source, lane_for
 from chatan.engine.plan import Plan, Step
 from chatan.engine.portal import Portal
@@ -109,6 +109,7 @@ class Scheduler:
         self._admissible: Iterator[tuple[int, dict[str, Any]]] = iter(())
         self._queues: dict[int, PromptQueue] = {}
         self._flushing = False
+        self._draw: asyncio.Future[Given] | None = None
         self._hungry = asyncio.Event()
         self._hungry.set()
         self._over = asyncio.Event()
@@ -124,6 +125,8 @@ class Scheduler:
                 await self._over.wait()
             finally:
                 feeding.cancel()
+                if self._draw is not None:  # its thread cannot be stopped, and fills the table
+                    await asyncio.wait([self._draw])
                 for queue in self._queues.values():
                     queue.lane.leave(queue)
                 for row in self.unfinished.values():
@@ -336,7 +339,8 @@ class Scheduler:
         for start, stop in self._drawing.spans():
             if self.stopped:
                 return
-            given = await asyncio.to_thread(self._drawing.draw, stop)
+            self._draw = asyncio.ensure_future(asyncio.to_thread(self._drawing.draw, stop))
+            given = await asyncio.shield(self._draw)
             if self._all_settled(start, stop):
                 self.finished.extend(range(start, stop))
                 self._touch()

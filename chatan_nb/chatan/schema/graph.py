@@ -163,6 +163,8 @@ def _read_prompt(name: str, column: PromptColumn, names: list[str], above: list[
         template, wrong = Template.parse(text, names)
         messages.append((role, template))
         faults += wrong
+        if _has_half_characters(text):
+            faults.append(f"the {role} message holds {_HALF}, which cannot be sent")
     condition, wrong = _condition(column.when, names)
     needs = [need for _, template in messages for need in template.needs]
     needs += above if condition is None else condition
@@ -238,6 +240,15 @@ def _name_faults(name: object) -> Iterator[str]:
         yield f"the name begins or ends with spaces; write {name.strip()!r}"
     elif any(character in name for character in "{}\n\r"):
         yield "a name with braces or line breaks could not be referred to in a prompt"
+    elif _has_half_characters(name):
+        yield f"the name holds {_HALF}, which no file can store"
+
+
+_HALF = "half a character (a lone surrogate)"
+
+
+def _has_half_characters(text: str) -> bool:
+    return text != text.encode(errors="ignore").decode()
 
 
 def _condition(when: object, names: Sequence[str]) -> tuple[tuple[str, ...] | None, list[str]]:
