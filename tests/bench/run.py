@@ -41,8 +41,8 @@ def apart(name: str, arguments: Mapping[str, Any]) -> dict[str, float]:
     return figures
 
 
-def table(figures: Iterable[Figure]) -> str:
-    """The figures as a table in Markdown."""
+def table(figures: Iterable[Figure], *, judged: bool = True) -> str:
+    """The figures as a table in Markdown; ``judged`` by their targets, where they have one."""
     lines = [["work", "figure", "measured", "target", "met", "floors in the same run"]]
     for figure in figures:
         floors = [
@@ -55,6 +55,8 @@ def table(figures: Iterable[Figure]) -> str:
             met = "yes" if figure.value <= figure.target else "NO"
         value = _shown(figure.value, figure.unit)
         lines.append([figure.work, figure.what, value, target, met, ", ".join(floors)])
+    if not judged:
+        lines = [[*line[:3], line[5]] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
@@ -89,10 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in given.cases or CASES:
             print(f"{name} ...", file=sys.stderr, flush=True)
             figures += CASES[name](bench)
-    text = f"{table(figures)}\n\n{began} when it began; best of {given.repeats}."
-    print(text)
+    made = f"{began} when it began; best of {given.repeats}."
+    print(f"{table(figures)}\n\n{made}")
     if given.output:
-        write(text, given.output)
+        write(f"{table(figures, judged=False)}\n\n{made}", given.output)
 
 
 def write(text: str, path: Path) -> None:
