@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,10 @@ from hypothesis import settings
 
 import tiny_model as tiny
 from servers import LanguageModelServer, language_model
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell's background job: tests that interrupt processes need them to listen
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("chatan", deadline=None)  # machines are slow at times
 settings.load_profile("chatan")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.traceback:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        told = [*getattr(error, "__notes__", []), str(error)]
+        print(f"error: {''.join(told)}", file=sys.stderr)
         return 1
 
 
@@ -103,13 +105,19 @@ def _run(options: argparse.Namespace) -> int:
 
         format_of(options.out)
     ds = _load(options.file)
+    if options.n is None and ds.n is None:
+        raise ValueError("how many rows? write -n 100, or chatan.dataset({...}, n=100) in the file")
     return _make(ds, options.n, options.out, concurrency=options.concurrency)
 
 
 def _make(ds: Dataset, n: int | None, out: str | None, **limits: Any) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FailedCells)  # told below, in the shell's own words
-        frame = ds.run(n, **limits)
+        try:
+            frame = ds.run(n, **limits)
+        except KeyboardInterrupt as interrupt:
+            interrupt.__notes__ = [_keep(ds, out)]
+            raise
     usage = ds.usage
     if out is None:
         print(frame.to_string(max_rows=20, max_colwidth=60))
@@ -127,6 +135,18 @@ def _make(ds: Dataset, n: int | None, out: str | None, **limits: Any) -> int:
     for (column, kind), group in errors.groupby(["column", "kind"], sort=False):
         print(f"  {column}: {kind} x {len(group):,}: {group['message'].iloc[0]}", file=sys.stderr)
     return 1
+
+
+def _keep(ds: Dataset, out: str | None) -> str:
+    """After an interruption: write what is finished beside the file it was meant for."""
+    finished = ds.to_arrow(finished=True)
+    told = f"stopped with {finished.num_rows:,} rows finished"
+    if out is None or not finished.num_rows:
+        return told
+    from chatan.export import save
+
+    path = Path(out)
+    return f"{told} -> {save(finished, path.with_name(f'{path.stem}.partial{path.suffix}'))}"
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -166,11 +186,11 @@ def _load(name: str) -> Dataset:
     """The dataset that a file describes, by ``file.py`` or ``file.py:name``."""
     from chatan.dataset import Dataset
 
-    path, _, wanted = name.rpartition(":") if not name.endswith(".py") else (name, "", "")
+    path, _, wanted = name.rpartition(":") if ".py:" in name else (name, "", "")
     file = Path(path)
-    if not file.is_file():
+    if not file.is_file() or file.suffix != ".py":
         raise FileNotFoundError(
-            f"there is no file {path!r}: write chatan run FILE.py or FILE.py:NAME"
+            f"there is no Python file {path!r}: write chatan run FILE.py or FILE.py:NAME"
         )
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:
@@ -178,7 +198,11 @@ def _load(name: str) -> Dataset:
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module
     sys.path.insert(0, str(file.resolve().parent))
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        error.add_note(_place(error, file))
+        raise
     found = {key: value for key, value in vars(module).items() if isinstance(value, Dataset)}
     if wanted:
         if wanted not in found:
@@ -187,6 +211,14 @@ def _load(name: str) -> Dataset:
     if len({id(value) for value in found.values()}) != 1:
         raise ValueError(f"which dataset of {path}? it has {_listed(found)}: write {path}:NAME")
     return next(iter(found.values()))
+
+
+def _place(error: BaseException, file: Path) -> str:
+    """Where in the user's file an error came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    here = file.resolve()
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == here]
+    return f"{file}, line {lines[-1] if lines else 1}: {type(error).__name__}: "
 
 
 def _listed(found: dict[str, Dataset]) -> str:

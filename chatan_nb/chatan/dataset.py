@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import numbers
-import operator
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chatan import export, progress
+from chatan.arguments import checked_seed, limits_of, row_count
 from chatan.engine.run import Run
 from chatan.engine.scheduler import Limits
+from chatan.engine.table import State
 from chatan.engine.tally import UsageReport
 from chatan.schema.graph import Graph, Schema
 from chatan.sheet import ColumnHandle, Sheet
@@ -60,7 +61,14 @@ class Dataset:
 
     else:
 
-        def generate(self, n=None, **limits):
+        def generate(
+            self,
+            n=None,
+            *,
+            concurrency=None,
+            max_concurrent_rows=None,
+            max_concurrent_columns=None,
+        ):
             """Make the rows up to ``n`` in all and give the table.
 
             In a script it waits, with a progress bar on a terminal, and gives the DataFrame; in
@@ -88,9 +96,13 @@ class Dataset:
             >>> chatan.dataset({"a": "x", "b": lambda a: a * 2}).generate(2)["b"].tolist()
             ['xx', 'xx']
             """
-            if _in_event_loop():
-                return self.start(n, **limits)
-            return self.run(n, **limits)
+            make = self.start if _in_event_loop() else self.run
+            return make(
+                n,
+                concurrency=concurrency,
+                max_concurrent_rows=max_concurrent_rows,
+                max_concurrent_columns=max_concurrent_columns,
+            )
 
         def preview(self, n=5):
             """Make the first ``n`` rows; they stay, and are not made again."""
@@ -122,7 +134,7 @@ class Dataset:
 
         Parameters and faults are those of ``generate``.
         """
-        limits = _limits(concurrency, max_concurrent_rows, max_concurrent_columns)
+        limits = limits_of(concurrency, max_concurrent_rows, max_concurrent_columns)
         return self._start(range(self._rows(n)), limits)
 
     def run(
@@ -137,7 +149,7 @@ class Dataset:
 
         Parameters and faults are those of ``generate``.
         """
-        limits = _limits(concurrency, max_concurrent_rows, max_concurrent_columns)
+        limits = limits_of(concurrency, max_concurrent_rows, max_concurrent_columns)
         return progress.wait(self._start(range(self._rows(n)), limits, blocking=True))
 
     def _start(
@@ -158,7 +170,7 @@ class Dataset:
             if self._n is None:
                 raise ValueError("how many rows? write ds.generate(100), or dataset({...}, n=100)")
             return self._n
-        return _row_count(n, self._source)
+        return row_count(n, self._source)
 
     # -- what it is and what it holds
 
@@ -178,6 +190,11 @@ class Dataset:
     def columns(self) -> list[str]:
         """The names of the columns."""
         return list(self._sheet.schema)
+
+    @property
+    def n(self) -> int | None:
+        """How many rows ``generate()`` makes where it is not told."""
+        return self._n
 
     @property
     def graph(self) -> Graph:
@@ -205,9 +222,14 @@ class Dataset:
 
     # -- out of the table
 
-    def to_arrow(self, n: int | None = None) -> pa.Table:
-        """The first ``n`` rows (default: all) as a ``pyarrow.Table``; missing cells are null."""
-        return self._sheet.arrow(self._held(n))
+    def to_arrow(self, n: int | None = None, *, finished: bool = False) -> pa.Table:
+        """The first ``n`` rows (default: all) as a ``pyarrow.Table``; missing cells are null.
+
+        With ``finished`` only those rows that need no more work.
+        """
+        rows = self._held(n)
+        table = self._sheet.arrow(rows)
+        return table.take(self._sheet.table.finished(rows)) if finished else table
 
     def to_pandas(self, n: int | None = None) -> pd.DataFrame:
         """The first ``n`` rows (default: all) as a DataFrame; missing cells are missing values.
@@ -249,17 +271,36 @@ class Dataset:
         -------
         Path
             The file that was written.
+
+        Raises
+        ------
+        ValueError
+            If nothing was generated yet, or the format is none of the four.
         """
+        if not self._sheet.has_run:
+            raise ValueError("there are no rows to save yet: call ds.generate(n) first")
+        states = self._sheet.states()
+        if unmade := sum(states[state] for state in (State.PENDING, State.RUNNING, State.STALE)):
+            warnings.warn(
+                f"{unmade:,} cells are missing or stale in what is saved; ds.generate() makes them",
+                stacklevel=2,
+            )
         table = self._sheet.arrow(self._sheet.table.rows)
         return export.save(table, path, format, escape_formulas=escape_formulas)
 
     def _held(self, n: int | None) -> int:
         held = self._sheet.table.rows
-        return held if n is None else min(_row_count(n, None), held)
+        return held if n is None else min(row_count(n, None), held)
 
     def __repr__(self) -> str:
         columns = ", ".join(f"{name} ({kind})" for name, kind in self.graph.columns.items())
-        return f"<Dataset of {len(self):,} rows: {columns}>"
+        states = {
+            state.name.lower(): number
+            for state, number in self._sheet.states().items()
+            if number and state is not State.DONE
+        }
+        told = "".join(f", {number:,} cells {state}" for state, number in states.items())
+        return f"<Dataset of {len(self):,} rows{told}: {columns}>"
 
 
 def dataset(
@@ -291,8 +332,8 @@ def dataset(
     """
     if not isinstance(columns, Mapping):
         raise TypeError(f"a schema is a dictionary of names to columns, not {columns!r}")
-    rows = None if n is None else _row_count(n, None)
-    return Dataset(Sheet(Schema(columns), seed=_seed(seed), name=name or ""), rows)
+    rows = None if n is None else row_count(n, None)
+    return Dataset(Sheet(Schema(columns), seed=checked_seed(seed), name=name or ""), rows)
 
 
 def augment(
@@ -336,41 +377,8 @@ def augment(
     """
     source = take_in(data, key)
     schema = source.schema_with(columns, when)
-    sheet = Sheet(schema, seed=_seed(seed), name=name or "", identities=source.identities)
+    sheet = Sheet(schema, seed=checked_seed(seed), name=name or "", identities=source.identities)
     return Dataset(sheet, source.rows, source)
-
-
-def _row_count(n: Any, source: SourceRows | None) -> int:
-    try:
-        rows = operator.index(n)
-    except TypeError:
-        raise TypeError(f"n is a number of rows, not {n!r}") from None
-    if isinstance(n, bool) or rows < 0:
-        raise ValueError(f"n is a number of rows from 0, not {n!r}")
-    if source is not None and rows > source.rows:
-        raise ValueError(f"n={rows}, but the data that is augmented has {source.rows} rows")
-    return rows
-
-
-def _seed(seed: Any) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
-        raise TypeError(f"a seed is a whole number of 64 bits, not {seed!r}")
-    return seed
-
-
-def _limits(concurrency: int | None, rows: int | None, columns: int | None) -> Limits:
-    for name, limit in {
-        "concurrency": concurrency,
-        "max_concurrent_rows": rows,
-        "max_concurrent_columns": columns,
-    }.items():
-        if limit is not None and (isinstance(limit, bool) or not _is_whole(limit) or limit < 1):
-            raise ValueError(f"{name} is a number from 1, or None for no limit, not {limit!r}")
-    return Limits(concurrency, rows, columns)
-
-
-def _is_whole(number: object) -> bool:
-    return isinstance(number, numbers.Integral)  # numpy's are
 
 
 def _in_event_loop() -> bool:

@@ -63,6 +63,8 @@ class GeneratorFunction(PromptColumn):
             SchemaError
                 If the prompt names something that the context does not hold.
             """
+            if not isinstance(context, Mapping | None):
+                raise TypeError(f"a prompt is called with a dictionary of its columns: {context!r}")
             given = {**(context or {}), **values}
             name = "answer"
             while name in given:
@@ -91,6 +93,10 @@ class GeneratorClient:
 
     Made by ``chatan.generator``.
     """
+
+    no_column = (
+        'a generator makes a column when it is called with a prompt: gen("Ask about {topic}")'
+    )
 
     def __init__(
         self,
@@ -233,6 +239,10 @@ def generator(
         known = ", ".join(map(repr, _PROVIDERS))
         near = suggestion(str(provider), [*_PROVIDERS, *_ALIASES])
         raise ValueError(f"there is no provider {provider!r}{near} (there are {known})")
+    if not (api_key is None or isinstance(api_key, str) or callable(api_key)):
+        raise TypeError(f"api_key is a text, or a function that gives one, not a {type(api_key)}")
+    if not isinstance(base_url := options.get("base_url"), str | None):
+        raise TypeError(f"base_url is a text, not {base_url!r}")
     if concurrency != "auto" and (not isinstance(concurrency, int) or concurrency < 1):
         raise ValueError(f'concurrency is "auto" or a number from 1, not {concurrency!r}')
     for name, limit in {

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from chatan.engine.launch import launch
 from chatan.engine.plan import Plan, make_table
@@ -135,10 +136,14 @@ class Sheet:
             If there is no such column or row, or the column is not made cell by cell.
         """
         node = self.node(name)
+        try:
+            row = operator.index(row)
+        except TypeError:
+            raise TypeError(f"a row is its position in the table, from 0, not {row!r}") from None
         if not 0 <= row < self.table.rows:
             raise IndexError(f"there is no row {row}: {self.table.rows} rows have been generated")
         if not isinstance(self.table.columns[name], CellColumn):
-            raise ValueError(f"column {name!r} is a {node.kind} column; another seed draws it anew")
+            raise ValueError(f"column {name!r} is a {node.kind} column: no cell of it is made anew")
 
         def change() -> None:
             self._samples[row, name] += 1
@@ -163,6 +168,21 @@ class Sheet:
     def failures(self) -> Iterator[tuple[int, str, Failure]]:
         """The failed cells as (row, column, failure)."""
         return self.table.failures()
+
+    @property
+    def has_run(self) -> bool:
+        """Whether a run was ever begun."""
+        return bool(self._tallies)
+
+    def states(self) -> Counter[State]:
+        """How many cells are in which state, over all columns."""
+        total: Counter[State] = Counter()
+        for counts in self.table.counts(self.table.rows).values():
+            total.update(counts)
+        return total
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a dataset at work is not copied; save its table with ds.save(...)")
 
     @property
     def usage(self) -> UsageReport:

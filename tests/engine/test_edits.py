@@ -121,7 +121,7 @@ def test_regenerate_what_cannot_be() -> None:
         ds.regenerate(-1, "q")
     with pytest.raises(KeyError, match="did you mean 'q'"):
         ds.regenerate(0, "Q")
-    with pytest.raises(ValueError, match="another seed draws it anew"):
+    with pytest.raises(ValueError, match="no cell of it is made anew"):
         ds.regenerate(0, "n")
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -82,9 +83,11 @@ def test_a_file_with_several_datasets_needs_a_name(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["run", "missing.py"], "there is no file 'missing.py'"),
+        (["run", "missing.py"], "there is no Python file 'missing.py'"),
         (["run", "qa.py:dss", "-n", "1"], "qa.py has no dataset 'dss'; it has ds"),
-        (["run", "qa.py"], "how many rows?"),
+        (["run", "qa.py"], "how many rows? write -n 100"),
+        (["run", "qa"], "there is no Python file 'qa'"),
+        (["run", "broken.py", "-n", "1"], "broken.py, line 3: ZeroDivisionError: division by zero"),
         (["run", "qa.py", "-n", "-3"], "from 0, not -3"),
         (["run", "qa.py", "-n", "1", "-o", "out.xlsx"], "xlsx"),
     ],
@@ -94,6 +97,7 @@ def test_wrong_usage_is_told_in_one_line(
 ) -> None:
     endpoint = llm_server.endpoint()
     write(tmp_path, endpoint.openai)
+    (tmp_path / "broken.py").write_text("import chatan\n\nchatan.dataset({'a': 1 / 0})\n")
     done = shell(*arguments, folder=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
@@ -123,24 +127,42 @@ def test_a_wrong_key_is_one_line_without_the_key(
     assert "sk-test-key-123" not in done.stderr
 
 
-def test_an_interrupt_says_how_to_go_on(tmp_path: Path, llm_server: LanguageModelServer) -> None:
+def test_an_interrupt_keeps_what_is_finished(
+    tmp_path: Path, llm_server: LanguageModelServer
+) -> None:
     endpoint = llm_server.endpoint(lat=200)
     write(tmp_path, endpoint.openai)
     process = subprocess.Popen(
-        [sys.executable, "-m", "chatan", "run", "qa.py", "-n", "5000", "--concurrency", "4"],
+        [
+            sys.executable,
+            "-m",
+            "chatan",
+            "run",
+            "qa.py",
+            "-n",
+            "5000",
+            "-o",
+            "out.jsonl",
+            "--concurrency",
+            "4",
+        ],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    while not endpoint.requests():
+    while len(endpoint.requests()) < 9:
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "of 5,000 rows finished; all finished cells are kept" in stderr
-    assert "Traceback" not in stderr
+    match = re.fullmatch(r"stopped with (\d+) rows finished -> out\.partial\.jsonl\n", stderr)
+    assert match is not None, stderr
+    lines = (tmp_path / "out.partial.jsonl").read_text().splitlines()
+    assert len(lines) == int(match[1]) >= 4
+    assert all(json.loads(line)["length"] for line in lines)
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_help_teaches() -> None:

@@ -26,6 +26,7 @@ FLOORS = {
     "engine": 2,
     "generator": 3, "sheet": 3, "export": 3, "export_text": 3,
     "source": 4,
+    "arguments": 5,
     "progress": 6,
     "dataset": 7, "__init__": 8,
     "cli": 9, "__main__": 10,

@@ -25,6 +25,9 @@ RATE_LIMIT_ATTEMPTS = 20
 UNREACHABLE_ATTEMPTS = 3
 """How often a call is sent to a server that has never answered."""
 
+UNHEARD = frozenset({"connection", "timeout"})
+"""The kinds of error of a server that is not there."""
+
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 """Seconds before the second attempt, doubled for each further one, and the most it becomes."""
 
@@ -240,7 +243,7 @@ class Lane:
         if error.kind == "rate_limit":
             self._back_off()
             most = RATE_LIMIT_ATTEMPTS
-        elif error.kind == "connection" and not self._answered:
+        elif error.status is None and error.kind in UNHEARD and not self._answered:
             most = UNREACHABLE_ATTEMPTS
             if times >= most:
                 error.scope = "run"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
 
 from chatan.engine.portal import Portal
 from chatan.engine.scheduler import Scheduler
+from chatan.engine.table import State
 
 T = TypeVar("T")
 
@@ -278,15 +279,19 @@ class Run(Generic[T]):
         if not rows:
             return None
         causes = ", ".join(f"{column}: {kind} x {n}" for (column, kind), n in kinds.items())
+        counts = self._table.counts(self._rows.stop).values()
+        blocked = sum(column[State.BLOCKED] for column in counts)
+        more = f", which blocked {blocked:,} cells more" if blocked else ""
         return (
-            f"{len(rows):,} of {len(self._rows):,} rows have failed cells ({causes}); see ds.errors"
+            f"{len(rows):,} of {len(self._rows):,} rows have failed cells ({causes}){more}; "
+            "see ds.errors"
         )
 
     def _standing(self) -> str:
         done = 0 if self._scheduler is None else len(self._scheduler.finished)
         return (
             f"stopped with {done:,} of {len(self._rows):,} rows finished; "
-            f"all finished cells are kept: {self._advice}"
+            f"the finished cells are kept in it: {self._advice}"
         )
 
     def __repr__(self) -> str:
@@ -300,6 +305,12 @@ class Run(Generic[T]):
     def __getitem__(self, key: object) -> NoReturn:
         raise TypeError(f"a Run is not the data yet; {_AWAIT}")
 
+    def __contains__(self, key: object) -> NoReturn:
+        raise TypeError(f"a Run is not the data yet; {_AWAIT}")
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(f"a Run is not the data yet; {_AWAIT}; rows come by `async for row in run`")
+
     def __len__(self) -> NoReturn:
         raise TypeError(f"a Run is not the data yet; {_AWAIT}")
 
@@ -307,7 +318,7 @@ class Run(Generic[T]):
         return True
 
 
-_AWAIT = "write `df = await ds.generate(...)`"
+_AWAIT = "write `df = await ds.generate(...)`, or in a script `run.result()`"
 
 
 def refuse_trio() -> None:

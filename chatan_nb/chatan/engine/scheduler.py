@@ -31,7 +31,9 @@ ROWS_PER_CALL = 4
 FEWEST_ROWS = 512
 """Unfinished rows that are always admitted."""
 
-PASSING = frozenset({"rate_limit", "timeout", "connection", "server", "broken_answer", "cancelled"})
+PASSING = frozenset(
+    {"rate_limit", "timeout", "connection", "server", "broken_answer", "cancelled", "function"}
+)
 """Kinds of failure that a later run tries again by itself."""
 
 

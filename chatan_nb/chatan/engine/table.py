@@ -242,6 +242,14 @@ class Table:
             if isinstance(column, CellColumn):
                 column.seal(block)
 
+    def finished(self, rows: int) -> list[int]:
+        """Those of the first ``rows`` rows of which every cell is settled."""
+        return [
+            row
+            for row in range(rows)
+            if all(column.state(row) in SETTLED for column in self.columns.values())
+        ]
+
     def counts(self, rows: int) -> dict[str, Counter[State]]:
         """How many cells of the first ``rows`` rows are in which state, by column."""
         return {name: column.counts(rows) for name, column in self.columns.items()}

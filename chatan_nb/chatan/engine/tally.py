@@ -88,6 +88,10 @@ class UsageReport:
             lines.append(
                 f"{name:<20} {column.calls:>9,} {used.input_tokens:>12,} {used.output_tokens:>12,}"
             )
+        if self.total.cut_off:
+            lines.append(f"{self.total.cut_off:,} answers were cut off by max_tokens")
+        if self.total.replaced:
+            lines.append(f"{self.total.replaced:,} answers held half characters, now U+FFFD")
         return "\n".join(lines)
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -39,9 +39,9 @@ class _Shared:
     """What the requests of one column share on the wire."""
 
     start: bytes
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     sent: frozenset[str]
-    secrets: frozenset[str]
+    secrets: frozenset[str] = field(repr=False)
 
 
 class AnthropicProvider(Provider):

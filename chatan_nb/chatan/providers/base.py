@@ -6,7 +6,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NoReturn
 
 Scope = Literal["later", "cell", "run"]
 """Whom an error concerns: this attempt, this cell, or every call of the run."""
@@ -55,9 +55,9 @@ class Call:
     """
 
     model: str
-    parameters: Mapping[str, Any]
+    parameters: Mapping[str, Any] = field(repr=False)  # headers among them may hold keys
     answer: AnswerFormat | None = None
-    body: Any = None
+    body: Any = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -183,6 +183,9 @@ class Provider(ABC):
         May read whole files, so it is not for the event loop.
         """
         return model
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a provider holds a key and connections: it is not copied, make it anew")
 
     async def aclose(self) -> None:  # noqa: B027 - nothing to close is the common case
         """Close what is open. The next call opens it again."""

@@ -16,7 +16,7 @@ import re
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -52,8 +52,8 @@ class Reply:
     """What a server answered, whatever its status; ``headers`` are looked up in any case."""
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)  # services echo keys
 
 
 class Transport:
@@ -113,7 +113,7 @@ class Transport:
                     return Reply(response.status, response.headers, await response.read())
             return Reply(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-            raise self._sorted(error, url) from error
+            raise self._sorted(error, url) from None  # its frames hold the key
 
     async def aclose(self) -> None:
         """Close the connections; the next ``post`` opens new ones."""

@@ -160,7 +160,7 @@ def forget_dead(settings: Settings, server: Server) -> None:
 
 @atexit.register
 def _stop_all() -> None:
-    for server in running.values():
+    for server in [*running.values()]:  # a thread may still be starting one
         server.stop()
 
 

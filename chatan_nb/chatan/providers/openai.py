@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -42,9 +42,9 @@ class Shared:
     """What the requests of one column share on the wire."""
 
     start: bytes
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     sent: frozenset[str]
-    secrets: frozenset[str]
+    secrets: frozenset[str] = field(repr=False)
 
 
 class OpenAIProvider(Provider):

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from chatan.providers.base import ProviderError
 from chatan.providers.http import Reply, Timeouts, checked_headers
 from chatan.providers.network import Proxies
+from chatan.providers.settings import Headers
 
 CREDENTIALS = ("authorization", "api-key", "x-api-key")
 """Names of the headers that hold a key, in lower case."""
@@ -97,7 +98,7 @@ class SDKTransport(ABC):
 
         try:
             sender = self._sender_here()
-            sent = await self._headers(sender, headers)
+            sent = Headers(await self._headers(sender, headers))
             options: dict[str, Any] = {"headers": sent, "max_retries": 0}
             if self._client is None:
                 options["follow_redirects"] = False  # a key must not go to a host nobody named
@@ -115,7 +116,7 @@ class SDKTransport(ABC):
         except Exception as error:
             sdk = self._sdk()
             if not isinstance(error, sdk.APIStatusError):
-                raise _sorted(error, sdk, self._server(url)) from error
+                raise _sorted(error, sdk, self._server(url)) from None  # its frames hold the key
             response = error.response
         return Reply(response.status_code, response.headers, _without_credentials(response))
 

@@ -63,18 +63,25 @@ def checked_timeouts(timeout: float | None) -> Timeouts:
     return Timeouts(total=timeout)
 
 
-def merged_headers(*layers: Mapping[str, str]) -> dict[str, str]:
+class Headers(dict[str, str]):
+    """Headers that show their names alone: what prints variables must not print a key."""
+
+    def __repr__(self) -> str:
+        return f"Headers({', '.join(self)})"
+
+
+def merged_headers(*layers: Mapping[str, str]) -> Headers:
     """One set of headers; later layers win, whatever the case of a name.
 
     >>> merged_headers({"Accept": "a", "X-One": "1"}, {"accept": "b"})
-    {'X-One': '1', 'accept': 'b'}
+    Headers(X-One, accept)
     """
     headers: dict[str, tuple[str, str]] = {}
     for layer in layers:
         for name, value in layer.items():
             headers.pop(name.lower(), None)
             headers[name.lower()] = (name, value)
-    return dict(headers.values())
+    return Headers(headers.values())
 
 
 def environment_headers(variable: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from chatan.schema.samplers import SampleFunction, is_frozen_distribution, sample
+from chatan.schema.samplers import SampleFunction, SampleNamespace, is_frozen_distribution, sample
 from chatan.schema.structured import Answer
 
 Kind = Literal["sampler", "prompt", "function", "static", "source"]
@@ -164,6 +164,10 @@ def as_column(value: Any) -> Column:
         return value
     if isinstance(value, SampleFunction):
         return SamplerColumn(value)
+    if isinstance(getattr(value, "__self__", None), SampleNamespace):
+        raise TypeError(f"sample.{value.__name__} is to be called: sample.{value.__name__}(...)")
+    if (hint := getattr(value, "no_column", None)) is not None:
+        raise TypeError(hint)
     if is_frozen_distribution(value):
         return SamplerColumn(sample.distribution(value))
     if callable(value) and not isinstance(value, type):

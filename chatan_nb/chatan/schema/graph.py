@@ -184,7 +184,8 @@ def _read_function(
 ) -> Reading:
     condition, faults = _condition(column.when, names)
     if column.needs is not None:
-        faults = _unknown(column.needs, names) + faults
+        hint = "; for other names write chatan.function(fn, needs=[...])"
+        faults = [fault + hint for fault in _unknown(column.needs, names)] + faults
     needs = [*(above if column.needs is None else column.needs)]
     needs += above if condition is None else condition
     node = Node(
