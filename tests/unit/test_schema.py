@@ -163,3 +163,15 @@ def test_any_acyclic_schema_has_an_order_and_any_added_circle_is_found(data: st.
     needs[first].add(last)
     needs[last].add(first)
     assert "circle" in only(columns())
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (sample.uuid, "sample.uuid(...)"),
+        (gen, 'gen("Ask about {topic}")'),
+        (len, "chatan.function(fn, needs=[...])"),
+    ],
+)
+def test_what_was_nearly_a_column_is_told_how_to_become_one(value: object, told: str) -> None:
+    assert told in only({"a": "x", "b": value})
