@@ -23,8 +23,11 @@ START = """
 
 def program(text: str, url: str = "http://127.0.0.1:9/v1") -> str:
     """Run a program to its end; what it printed. It must end well and say nothing else."""
+    code = textwrap.dedent(START) + textwrap.dedent(text)
+    # from 3.12 on Python warns of every fork beside a thread: the fork is the test's own
+    forks = "ignore:This process:DeprecationWarning"
     done = subprocess.run(
-        [sys.executable, "-W", "always", "-c", textwrap.dedent(START) + textwrap.dedent(text), url],
+        [sys.executable, "-W", "always", "-W", forks, "-c", code, url],
         capture_output=True,
         text=True,
         timeout=PATIENCE,

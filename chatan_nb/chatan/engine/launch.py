@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import weakref
 from collections.abc import Callable
@@ -64,7 +65,8 @@ def launch(
 
 
 async def _load(module: str) -> None:
-    await asyncio.to_thread(importlib.import_module, module)
+    with contextlib.suppress(RuntimeError):  # the interpreter is ending: nobody will need it
+        await asyncio.to_thread(importlib.import_module, module)
 
 
 def _turn(gate: Portal, table: Table) -> asyncio.Lock:
