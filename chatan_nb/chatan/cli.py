@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "demo",
         help="make 12 rows with the embedded model",
         description="Make 12 rows of questions and answers with the embedded model "
-        "(a 98 MB download, once) and write them to a file. The model is small: the text shows "
+        "(a 93 MB download, once) and write them to a file. The model is small: the text shows "
         "how things work, it is no data to use.",
     )
     demo.add_argument("-o", "--out", default="demo.parquet", metavar="PATH")
@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     model = commands.add_parser("model", help="the embedded model")
     model.set_defaults(do=lambda _: print(model.format_help(), end="") or 2)
     models = model.add_subparsers(title="commands", metavar="COMMAND")
-    fetch = models.add_parser("fetch", help="download the embedded model (98 MB), once")
+    fetch = models.add_parser("fetch", help="download the embedded model (93 MB), once")
     fetch.set_defaults(do=_fetch)
     return parser
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import sys
-from typing import TextIO, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from chatan.engine.run import Run
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 T = TypeVar("T")
 
@@ -15,14 +18,14 @@ INTERVAL = 0.2
 """Seconds between two looks at the run."""
 
 
-def wait(run: Run[T], stream: TextIO | None = None, *, show: bool | None = None) -> T:
+def wait(run: Run[T], stream: TextIO | None = None) -> T:
     """Wait for a run behind a progress bar and give its result.
 
-    The bar goes to ``stream`` (the standard error) where that is a terminal; ``show`` forces it
-    on or off. Ctrl-C cancels the run; what is finished is kept.
+    The bar goes to ``stream`` (the standard error) where that is a terminal. Ctrl-C cancels
+    the run; what is finished is kept.
     """
     stream = stream or sys.stderr
-    if not (stream.isatty() if show is None else show):
+    if not stream.isatty():
         return run.result()
     from tqdm import tqdm
 
@@ -40,7 +43,7 @@ def wait(run: Run[T], stream: TextIO | None = None, *, show: bool | None = None)
     return run.result()
 
 
-def _show(bar: tqdm[None], run: Run[T]) -> None:  # type: ignore[name-defined]  # noqa: F821
+def _show(bar: tqdm[None], run: Run[T]) -> None:
     progress = run.progress
     bar.n = progress.rows_done
     parts = [f"{progress.calls:,} calls", f"{progress.in_flight} in flight"]

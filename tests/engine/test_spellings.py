@@ -239,14 +239,19 @@ def test_a_prompt_that_fails_on_one_context_raises() -> None:
     assert (caught.value.kind, caught.value.text) == ("refused", "No.")
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 def test_the_bar_in_a_terminal_tells_how_it_goes() -> None:
     gen, provider = echo(lambda prompt, attempt: refused(), hold=("Q",))
     run = chatan.dataset({"q": gen("Q"), "s": "x"}).start(3)
-    shown = io.StringIO()
+    shown = Terminal()
     provider.wait_for("Q")
     threading.Timer(0.05, provider.let_go).start()
     with pytest.warns(chatan.FailedCells):
-        df = progress.wait(run, shown, show=True)
+        df = progress.wait(run, shown)
     assert list(df["s"]) == ["x"] * 3
     last = shown.getvalue().strip().split("\r")[-1]
     assert "3/3" in last

@@ -109,7 +109,6 @@ class Lane:
 
     def __init__(self, capacity: tuple[int, int]) -> None:
         self.inflight = 0
-        self.rate_limited = 0
         self._start, self._most = capacity
         self._fixed: int | None = None
         self._limit = float(self._start)
@@ -263,7 +262,6 @@ class Lane:
             self._limit += 1.0 if self._limit < self._threshold else 1.0 / self._limit
 
     def _back_off(self) -> None:
-        self.rate_limited += 1
         now = time.monotonic()
         if self._fixed is None and now >= self._calm_after:
             self._threshold = self._limit = max(1.0, self._limit / 2)

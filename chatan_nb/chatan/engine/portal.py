@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 SWITCH_INTERVAL = 0.0005
-"""Seconds a busy thread may hold the interpreter while a run is live; Python's own 5 ms would
-leave a run beside a tight loop a tenth of its rate."""
+"""Seconds a busy thread may hold the interpreter while a run is live. Each wait of the loop's
+thread for a busy one lasts this long, and Python's own 5 ms would starve it."""
 
 
 class Portal:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from chatan.engine.types import ColumnType, joined, packed, recast
 
@@ -41,18 +41,6 @@ class Failure:
     message: str
     attempts: int = 1
     answer: str | None = None
-
-
-class TableColumn(Protocol):
-    """What both kinds of column can do; rows are numbered from 0."""
-
-    failures: dict[int, Failure]
-
-    def get(self, row: int) -> Any: ...
-    def state(self, row: int) -> State: ...
-    def counts(self, rows: int) -> Counter[State]: ...
-    def values(self, start: int, stop: int) -> list[Any]: ...
-    def arrow(self, rows: int) -> pa.ChunkedArray: ...
 
 
 class DrawnColumn:
@@ -199,9 +187,6 @@ class CellColumn:
         counts = Counter({state: states.count(state) for state in State})
         counts[State.PENDING] += rows - len(states)
         return counts
-
-    def values(self, start: int, stop: int) -> list[Any]:
-        return [self.get(row) for row in range(start, stop)]
 
     def arrow(self, rows: int) -> pa.ChunkedArray:
         import pyarrow as pa

@@ -6,14 +6,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from chatan.providers.anthropic_errors import error_of
 from chatan.providers.anthropic_wire import completion_of, is_error, request_body, shared_fields
 from chatan.providers.base import AnswerFormat, Call, Completion, Provider, ProviderError, Request
-from chatan.providers.body import body_start
+from chatan.providers.body import Shared, body_start
 from chatan.providers.http import Transport, checked_headers
 from chatan.providers.sdk import CREDENTIALS, AnthropicSDK, needs_sdk
 from chatan.providers.settings import (
@@ -32,16 +31,6 @@ HEADERS = {
     "Content-Type": "application/json",
     "anthropic-version": "2026-10-21",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Shared:
-    """What the requests of one column share on the wire."""
-
-    start: bytes
-    headers: Mapping[str, str] = field(repr=False)
-    sent: frozenset[str]
-    secrets: frozenset[str] = field(repr=False)
 
 
 class AnthropicProvider(Provider):
@@ -162,12 +151,12 @@ class AnthropicProvider(Provider):
         fields, more = shared_fields(model, parameters, answer)
         headers = merged_headers(self._headers, checked_headers(more))
         secrets = secret_values(headers)
-        shared = _Shared(body_start(fields), headers, frozenset(fields), secrets)
+        shared = Shared(body_start(fields), headers, frozenset(fields), secrets)
         return Call(model, parameters, answer, shared)
 
     async def complete(self, request: Request) -> Completion:
         """Ask once, without retries. Raises ``ProviderError`` and nothing else."""
-        shared: _Shared = request.call.body
+        shared: Shared = request.call.body
         if self._keyless and self.base_url == SERVICE_URL:
             raise ProviderError(
                 "no key for Anthropic: pass api_key=... to generator(), or set ANTHROPIC_API_KEY",

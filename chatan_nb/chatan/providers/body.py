@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from chatan.providers.base import ProviderError
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the requests of one column share on the wire; ``sent`` names the fields of its body."""
+
+    start: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    sent: frozenset[str]
+    secrets: frozenset[str] = field(repr=False)
 
 
 def body_start(fields: Mapping[str, Any]) -> bytes:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from chatan.providers.base import AnswerFormat, Call, Completion, Provider, ProviderError, Request
-from chatan.providers.body import body_start
+from chatan.providers.body import Shared, body_start
 from chatan.providers.http import Transport, checked_headers
 from chatan.providers.openai_errors import error_of
 from chatan.providers.openai_wire import (
@@ -35,16 +34,6 @@ ROUTE = "/chat/completions"
 HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
 
 _AZURE = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What the requests of one column share on the wire."""
-
-    start: bytes
-    headers: Mapping[str, str] = field(repr=False)
-    sent: frozenset[str]
-    secrets: frozenset[str] = field(repr=False)
 
 
 class OpenAIProvider(Provider):
